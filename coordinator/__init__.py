@@ -1,0 +1,1 @@
+"""The service that collects, routes, combines, broadcasts and records. Trusted for liveness, never for funds."""

@@ -1,0 +1,99 @@
+"""The one byte encoding, and the tagged hash, of everything that is approved, signed or logged.
+
+RFC 8785 (JCS) restricted to what custody needs: objects with ASCII keys, arrays, strings, booleans and whole
+numbers inside +-(2^53 - 1). There are no floats and no null, so there is no number formatting and no "absent or null"
+to disagree about. `decode` accepts only canonical bytes: one value has one encoding, and a digest of received bytes is
+a digest of the value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import NoReturn, TypeAlias, Union
+
+from custody.errors import MalformedError
+
+Json: TypeAlias = Union[Mapping[str, "Json"], Sequence["Json"], str, int, bool]
+
+MAX_SAFE_INTEGER = 2**53 - 1  # RFC 7493 I-JSON: beyond it JSON readers disagree
+MAX_DEPTH = 32  # our deepest document uses under 16; deeper is an attack on the reader's stack
+
+
+def encode(value: Json) -> bytes:
+    """Return the canonical bytes of `value` (RFC 8785).
+
+    Raises:
+        MalformedError: NOT_CANONICAL_VALUE for a float, null, foreign type, non-ASCII key, unsafe integer, lone
+            surrogate or too deep a value.
+    """
+    _check(value, MAX_DEPTH)
+    text = json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False, check_circular=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise MalformedError("NOT_CANONICAL_VALUE", "expected valid Unicode, found a lone surrogate") from error
+
+
+def decode(raw: bytes) -> Json:
+    """Return the value whose canonical encoding is exactly `raw`.
+
+    Raises:
+        MalformedError: NOT_JSON, DUPLICATE_KEY, NOT_CANONICAL_VALUE or NOT_CANONICAL (another encoding of a fine value).
+    """
+    try:
+        value: Json = json.loads(
+            raw.decode(), object_pairs_hook=_unique_keys, parse_float=_no_float, parse_constant=_no_float
+        )
+    except (ValueError, RecursionError) as error:
+        raise MalformedError("NOT_JSON", f"expected canonical JSON: {type(error).__name__}") from error
+    if encode(value) != raw:
+        raise MalformedError(
+            "NOT_CANONICAL", "expected the RFC 8785 encoding, found another spelling of the same value"
+        )
+    return value
+
+
+def tagged_hash(tag: str, data: bytes) -> bytes:
+    """Return sha256(sha256(tag) || sha256(tag) || data): 32 bytes (BIP-340 construction)."""
+    return hashlib.sha256(_tag_prefix(tag) + data).digest()
+
+
+@lru_cache(maxsize=64)
+def _tag_prefix(tag: str) -> bytes:
+    return hashlib.sha256(tag.encode()).digest() * 2
+
+
+def _unique_keys(pairs: list[tuple[str, Json]]) -> Mapping[str, Json]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise MalformedError("DUPLICATE_KEY", "expected each key once, found one twice")
+    return value
+
+
+def _no_float(text: str) -> NoReturn:
+    raise MalformedError("NOT_CANONICAL_VALUE", f"expected whole numbers, found {text[:20]}")
+
+
+def _check(value: Json, depth: int) -> None:
+    if depth == 0:
+        raise MalformedError("NOT_CANONICAL_VALUE", f"expected at most {MAX_DEPTH} levels")
+    if isinstance(value, str | bool):
+        return
+    if isinstance(value, int):
+        if not -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
+            raise MalformedError("NOT_CANONICAL_VALUE", f"expected an integer inside 2^53 - 1, found {value}")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str) or not key.isascii():
+                raise MalformedError("NOT_CANONICAL_VALUE", "expected ASCII keys")
+            _check(item, depth - 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check(item, depth - 1)
+    else:
+        raise MalformedError(
+            "NOT_CANONICAL_VALUE", f"expected JSON without floats or null, found {type(value).__name__}"
+        )

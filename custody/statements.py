@@ -1,0 +1,124 @@
+"""What people, services and nodes sign: canonical bytes, one tag per kind, one signature over the tagged hash.
+
+The signing program makes the canonical bytes itself and hashes them; it never signs a digest that somebody hands it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from custody import ed25519
+from custody.canonical import Json, decode, encode, tagged_hash
+from custody.errors import MalformedError
+from custody.fields import Fields
+
+ED25519 = "ed25519"
+MAX_STATEMENT_BYTES = 512 * 1024  # a rule document with its lists is the largest; a batch of 1,000 payments is 200 KiB
+
+
+class Kind(Enum):
+    """The kinds of statement; the value is the tag of its hash."""
+
+    GENESIS = "keyturn/genesis/v1"
+    RECORD = "keyturn/record/v1"
+    WITHDRAWAL = "keyturn/withdrawal/v1"
+    APPROVAL = "keyturn/approval/v1"
+    STOP = "keyturn/stop/v1"
+    RULES = "keyturn/rules/v1"
+    FREEZE = "keyturn/freeze/v1"
+    UNFREEZE = "keyturn/unfreeze/v1"
+    MESSAGE = "keyturn/message/v1"
+    RECEIPT = "keyturn/receipt/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Endorsement:
+    """One party's signature of a statement.
+
+    alg: "ed25519".  key: the public key, 32 bytes.  signature: 64 bytes over the statement's tagged hash.
+    """
+
+    alg: str
+    key: bytes
+    signature: bytes
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the JSON form."""
+        return {"alg": self.alg, "key": self.key.hex(), "signature": self.signature.hex()}
+
+    @staticmethod
+    def from_fields(fields: Fields) -> Endorsement:
+        """Read the JSON form; refuses an unknown algorithm with SIGNATURE_ALGORITHM."""
+        alg = fields.text("alg")
+        if alg != ED25519:
+            raise MalformedError("SIGNATURE_ALGORITHM", f"expected {ED25519}, found {alg[:20]!r}")
+        found = Endorsement(alg, fields.hex("key", 32), fields.hex("signature", 64))
+        fields.done()
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A statement as it travels: its canonical bytes and who signed them.
+
+    Nothing in it is believed: `verified_by` says whether the signature holds, the reader says whose key it is.
+    """
+
+    kind: Kind
+    raw: bytes
+    endorsements: tuple[Endorsement, ...]
+
+    @property
+    def digest(self) -> bytes:
+        """32 bytes: the tagged hash of the statement alone (signatures do not change it)."""
+        return tagged_hash(self.kind.value, self.raw)
+
+    def signed_by(self, key: bytes) -> bool:
+        """Return whether one endorsement is a valid signature by `key`."""
+        return any(e.key == key and ed25519.verify(key, self.digest, e.signature) for e in self.endorsements)
+
+    def to_json(self) -> Json:
+        """Return {"endorsements", "kind", "statement"}: how it is stored, exported and sent as a file."""
+        return {
+            "kind": self.kind.value,
+            "statement": decode(self.raw),
+            "endorsements": [e.to_json() for e in self.endorsements],
+        }
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical bytes of `to_json`."""
+        return encode(self.to_json())
+
+    @staticmethod
+    def from_json(value: Json) -> Signed:
+        """Read `to_json` back. Raises MalformedError for any other shape."""
+        fields = Fields(value, "signed")
+        kind_text = fields.text("kind")
+        kind = next((k for k in Kind if k.value == kind_text), None)
+        if kind is None:
+            raise MalformedError("STATEMENT_KIND", f"expected a known kind, found {kind_text[:40]!r}")
+        raw = encode(fields.any("statement"))
+        endorsements = tuple(
+            Endorsement.from_fields(Fields(item, "endorsement")) for item in fields.items("endorsements", 64)
+        )
+        fields.done()
+        if len(raw) > MAX_STATEMENT_BYTES:
+            raise MalformedError("STATEMENT_TOO_LARGE", f"expected at most {MAX_STATEMENT_BYTES} bytes")
+        return Signed(kind, raw, endorsements)
+
+    @staticmethod
+    def from_bytes(raw: bytes) -> Signed:
+        """Read `to_bytes` back."""
+        return Signed.from_json(decode(raw))
+
+
+def sign(kind: Kind, statement: Json, seed: bytes) -> Signed:
+    """Return `statement` signed by the Ed25519 `seed` (32 bytes)."""
+    raw = encode(statement)
+    return Signed(kind, raw, (endorse(kind, raw, seed),))
+
+
+def endorse(kind: Kind, raw: bytes, seed: bytes) -> Endorsement:
+    """Return one more signature of the canonical bytes `raw`."""
+    return Endorsement(ED25519, ed25519.public_key(seed), ed25519.sign(seed, tagged_hash(kind.value, raw)))
