@@ -1,0 +1,41 @@
+"""The transparency log: tree, notes, checkpoints, cosignatures and the verifier of an export. Pure."""
+
+from custody.audit.tree import (
+    EMPTY_ROOT,
+    MAX_PROOF_NODES,
+    Frontier,
+    HashReader,
+    StoredNode,
+    Subtrees,
+    consistency_proof,
+    consistency_ranges,
+    inclusion_proof,
+    inclusion_ranges,
+    leaf_hash,
+    node_hash,
+    range_root,
+    root_of,
+    subtrees_of,
+    verify_consistency,
+    verify_inclusion,
+)
+
+__all__ = [
+    "EMPTY_ROOT",
+    "MAX_PROOF_NODES",
+    "Frontier",
+    "HashReader",
+    "StoredNode",
+    "Subtrees",
+    "consistency_proof",
+    "consistency_ranges",
+    "inclusion_proof",
+    "inclusion_ranges",
+    "leaf_hash",
+    "node_hash",
+    "range_root",
+    "root_of",
+    "subtrees_of",
+    "verify_consistency",
+    "verify_inclusion",
+]
