@@ -1,0 +1,333 @@
+"""A follower's state: a pure function of (genesis, money log), shared by signers, engine, desk, CLI and verifier.
+
+Releases, stops and freezes are counted from here and from nowhere else, so spreading requests over signers evades nothing.
+An entry's T (when it happened, as witnesses saw it) is fixed by the WITNESS entry behind it; entries of the tail, which no
+WITNESS entry covers yet, get theirs from the checkpoint at hand by `settled`. What cannot be verified counts nothing;
+what is missing or contradicts itself is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from custody.address import script_of
+from custody.approval import read_approval
+from custody.audit import Cosigned, Frontier, leaf_hash, open_checkpoint
+from custody.entries import (
+    Document,
+    EntryKind,
+    MoneyEntry,
+    Notice,
+    Release,
+    Stop,
+    StopCause,
+    StopStatement,
+    Witnessed,
+    parse_entry,
+    read_freeze,
+    read_stop,
+    read_unfreeze,
+    statements_of,
+)
+from custody.errors import IntegrityError, MalformedError
+from custody.genesis import Genesis
+from custody.people import key_holders, verify_people
+from custody.policy import Policy
+from custody.statements import Kind, Signed
+from custody.transaction import TxOut
+from custody.withdrawal import RelationKind, Withdrawal, read_withdrawal
+
+LONE_FREEZE_SECONDS = 72 * 3600  # protocol.md "Rules, freeze": one person's freeze lapses unless a second joins
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """An admissible release. t: when witnesses first saw it, UTC seconds."""
+
+    index: int
+    release: Release
+    t: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A freeze that nobody lifted. t: None while it is in the tail."""
+
+    freeze_id: bytes
+    by: str
+    t: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An entry that no WITNESS entry covers yet, with the statements it names."""
+
+    index: int
+    entry: MoneyEntry
+    statements: Mapping[bytes, Signed]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a follower knows after `frontier.size` entries.
+
+    releases, notices (withdrawal digest, T): settled only.  stops, freezes: from the moment they are in the log.
+    lifted: freeze ids that are dead.  rules_changed: indices of verified rule documents (not followed by this version).
+    """
+
+    genesis: Genesis
+    frontier: Frontier
+    policy: Policy
+    event_size: int = 0
+    releases: tuple[Released, ...] = ()
+    notices: tuple[tuple[bytes, int], ...] = ()
+    stops: tuple[StopStatement, ...] = ()
+    freezes: tuple[Frozen, ...] = ()
+    lifted: frozenset[bytes] = frozenset()
+    rules_changed: tuple[int, ...] = ()
+    tail: tuple[Pending, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many money-log entries this state has followed."""
+        return self.frontier.size
+
+    def releases_of(self, digest: bytes) -> tuple[Released, ...]:
+        """Return the admissible releases of the withdrawal `digest`, oldest first."""
+        return tuple(r for r in self.releases if r.release.withdrawal_digest == digest)
+
+    def family(self, family: bytes) -> tuple[Released, ...]:
+        """Return the admissible releases of `family` (32 bytes), oldest first."""
+        return tuple(r for r in self.releases if r.release.family == family)
+
+    def highest_change_index(self, wallet_id: bytes) -> int:
+        """Return the highest change index in the money log, -1 where there is none."""
+        found = (i for r in self.releases if r.release.wallet_id == wallet_id for i, _ in r.release.change)
+        return max(found, default=-1)
+
+    def is_frozen(self, lo: int) -> bool:
+        """Return whether a freeze stands at `lo`: two people's until lifted, one person's for 72 h."""
+        if len({freeze.by for freeze in self.freezes}) > 1:
+            return True
+        return any(freeze.t is None or lo < freeze.t + LONE_FREEZE_SECONDS for freeze in self.freezes)
+
+    def is_stopped(self, withdrawal: Withdrawal) -> StopStatement | None:
+        """Return the stop that ends `withdrawal`, if its maker may: the initiator cancels, listed people reject or veto."""
+        for stop in self.stops:
+            if stop.withdrawal_digest != withdrawal.digest:
+                continue
+            if stop.cause is not StopCause.CANCEL or stop.by == withdrawal.initiator:
+                return stop
+        return None
+
+
+def start(genesis: Genesis) -> State:
+    """Return the state of a follower that has seen nothing: a node starts its log at size 0."""
+    return State(genesis, Frontier(), genesis.policy)
+
+
+def open_money_checkpoint(state: State, note: str) -> Cosigned:
+    """Return `note` opened under the log and witness keys of the rules in force, with at least w cosignatures.
+
+    Raises:
+        MalformedError, IntegrityError: what the note lacks, by code; CHECKPOINT_UNDERSIGNED for too few witnesses.
+    """
+    roots = state.policy.roots
+    cosigned = open_checkpoint(note, roots.log_key, state.genesis.origin("money"), roots.witnesses)
+    if cosigned.oldest_counted(roots.w) is None:
+        raise IntegrityError(
+            "CHECKPOINT_UNDERSIGNED", f"expected {roots.w} witnesses' cosignatures, found {len(cosigned.counted)}"
+        )
+    return cosigned
+
+
+def advance(state: State, entries: Sequence[bytes], statements: Mapping[bytes, Signed], note: str) -> State:
+    """Return the state after `entries`, which must end exactly at the cosigned checkpoint `note`.
+
+    Args:
+        state: where the follower stands.
+        entries: canonical money-log entries from index `state.size` on.
+        statements: by digest, what the entries name.
+        note: a cosigned money checkpoint of any age.
+
+    Raises:
+        IntegrityError: ROLLED_BACK, LOG_FORK, CHECKPOINT_UNDERSIGNED, MISSING_BODY, ...
+        MalformedError: an entry, note or statement is not what it claims to be.
+    """
+    cosigned = open_money_checkpoint(state, note)
+    if cosigned.checkpoint.size < state.size:
+        raise IntegrityError("ROLLED_BACK", f"expected size >= {state.size}, found {cosigned.checkpoint.size}")
+    for raw in entries:
+        state = _append(state, raw, statements)
+    if cosigned.checkpoint.size != state.size:
+        raise IntegrityError("LOG_SIZE", f"expected entries up to {cosigned.checkpoint.size}, found {state.size}")
+    if state.size and cosigned.checkpoint.root != state.frontier.root:
+        raise IntegrityError("LOG_FORK", f"expected the root of my {state.size} entries, found another")
+    return state
+
+
+def settled(state: State, t: int) -> State:
+    """Return `state` with the tail's T set to `t`: the latest counted timestamp of the checkpoint that covers it."""
+    settled_state = state
+    for pending in state.tail:
+        settled_state = _settle(settled_state, pending, t)
+    return replace(settled_state, tail=())
+
+
+def _append(state: State, raw: bytes, statements: Mapping[bytes, Signed]) -> State:
+    index = state.size
+    entry = parse_entry(raw)
+    if entry.event_size < state.event_size:
+        raise IntegrityError("EVENT_SIZE", f"expected event_size >= {state.event_size}, found {entry.event_size}")
+    named: dict[bytes, Signed] = {}
+    for digest in statements_of(entry):
+        if digest not in statements or statements[digest].digest != digest:
+            raise IntegrityError("MISSING_BODY", f"expected the statement {digest.hex()[:16]} of entry {index}")
+        named[digest] = statements[digest]
+    if entry.kind is EntryKind.WITNESS:
+        state = _settle_all(state, entry)
+    else:
+        pending = Pending(index, entry, named)
+        state = replace(_count_at_once(state, pending), tail=(*state.tail, pending))
+    return replace(state, frontier=state.frontier.append(leaf_hash(raw)), event_size=entry.event_size)
+
+
+def _settle_all(state: State, entry: MoneyEntry) -> State:
+    """Take a WITNESS entry: it covers every entry in front of it, or it is refused."""
+    assert isinstance(entry.body, Witnessed)  # noqa: S101 - parse_entry pairs kind and body
+    if not state.tail:
+        raise IntegrityError("WITNESS_ENTRY", "expected a WITNESS entry only behind an entry that it covers")
+    cosigned = open_money_checkpoint(state, entry.body.note)
+    if (cosigned.checkpoint.size, cosigned.checkpoint.root) != (state.size, state.frontier.root):
+        raise IntegrityError("WITNESS_ENTRY", f"expected the checkpoint of the {state.size} entries in front of it")
+    return settled(state, cosigned.newest)
+
+
+def _settle(state: State, pending: Pending, t: int) -> State:
+    body = pending.entry.body
+    if isinstance(body, Release):
+        if _is_admissible(state, body, pending.statements, t):
+            return replace(state, releases=(*state.releases, Released(pending.index, body, t)))
+    elif isinstance(body, Notice):
+        withdrawal_signed = pending.statements[body.withdrawal_digest]
+        if _initiated(state, withdrawal_signed):
+            return replace(state, notices=(*state.notices, (body.withdrawal_digest, t)))
+    elif pending.entry.kind is EntryKind.FREEZE:
+        dated = tuple(replace(f, t=t) if f.t is None else f for f in state.freezes)
+        return replace(state, freezes=dated)
+    return state
+
+
+def _count_at_once(state: State, pending: Pending) -> State:
+    """Take what protects: stops, freezes and rule documents count from their index on, not from T."""
+    body = pending.entry.body
+    if isinstance(body, Stop):
+        stop = read_stop(pending.statements[body.statement])
+        told = (body.withdrawal_digest, body.cause, body.by)
+        if (stop.withdrawal_digest, stop.cause, stop.by) == told and may_stop(
+            state, stop, pending.statements[body.statement]
+        ):
+            return replace(state, stops=(*state.stops, stop))
+    elif isinstance(body, Document):
+        signed = pending.statements[body.statement]
+        if pending.entry.kind is EntryKind.FREEZE:
+            return _freeze(state, signed)
+        if pending.entry.kind is EntryKind.UNFREEZE:
+            return _unfreeze(state, signed)
+        if pending.entry.kind is EntryKind.RULE and may_change_rules(state.policy, signed):
+            return replace(state, rules_changed=(*state.rules_changed, pending.index))
+    return state
+
+
+def may_stop(state: State, stop: StopStatement, signed: Signed) -> bool:
+    """Return whether `signed` is by somebody who may stop: any listed person or service rejects or cancels their own."""
+    return stop.genesis == state.genesis.hash and bool(key_holders(state.policy, signed) & {stop.by})
+
+
+def may_freeze(policy: Policy, by: str, signed: Signed) -> bool:
+    """Return whether `signed` is by `by`, who is in a group that may freeze."""
+    return by in key_holders(policy, signed, groups=policy.admin.freeze.groups)
+
+
+def may_change_rules(policy: Policy, signed: Signed) -> bool:
+    """Return whether enough admins of the rules in force signed the document `signed`."""
+    quorum = policy.admin.change_quorum
+    return signed.kind is Kind.RULES and len(key_holders(policy, signed, groups=quorum.groups)) >= quorum.threshold
+
+
+def _freeze(state: State, signed: Signed) -> State:
+    freeze = read_freeze(signed)
+    known = freeze.freeze_id in state.lifted or any(f.freeze_id == freeze.freeze_id for f in state.freezes)
+    again = any(f.by == freeze.by for f in state.freezes)  # no second one until a quorum re-arms
+    if known or again or freeze.genesis != state.genesis.hash or not may_freeze(state.policy, freeze.by, signed):
+        return state
+    return replace(state, freezes=(*state.freezes, Frozen(freeze.freeze_id, freeze.by, None)))
+
+
+def _unfreeze(state: State, signed: Signed) -> State:
+    unfreeze = read_unfreeze(signed)
+    quorum = state.policy.admin.unfreeze
+    people = key_holders(state.policy, signed, groups=quorum.groups)
+    if unfreeze.genesis != state.genesis.hash or len(people) < quorum.threshold:
+        return state
+    lifted = state.lifted | frozenset(unfreeze.freeze_ids)
+    return replace(state, lifted=lifted, freezes=tuple(f for f in state.freezes if f.freeze_id not in lifted))
+
+
+def _initiated(state: State, signed: Signed) -> bool:
+    """Return whether `signed` is a withdrawal of this genesis, signed by the initiator it names."""
+    withdrawal = read_withdrawal(signed)
+    return withdrawal.genesis == state.genesis.hash and withdrawal.initiator in key_holders(state.policy, signed)
+
+
+def _is_admissible(state: State, release: Release, statements: Mapping[bytes, Signed], t: int) -> bool:
+    """Return whether `release` counts: its withdrawal and approvals verify at `t`, and it says what they say."""
+    try:
+        signed = statements[release.withdrawal_digest]
+        withdrawal = read_withdrawal(signed)
+        approvals = tuple((read_approval(statements[d]), statements[d]) for d in release.approvals)
+        payments = payments_of(withdrawal, state.genesis)
+    except MalformedError:
+        return False
+    if verify_people(state.policy, withdrawal, signed, approvals, t) is not None:
+        return False
+    told = (
+        release.withdrawal_id,
+        release.wallet_id,
+        release.initiator,
+        release.relation,
+        release.max_fee_sats,
+        release.family,
+        sorted(release.payments, key=_payment_order),
+    )
+    true = (
+        withdrawal.withdrawal_id,
+        withdrawal.wallet_id,
+        withdrawal.initiator,
+        withdrawal.relation,
+        withdrawal.max_fee_sats,
+        family_of(state, withdrawal),
+        sorted(payments, key=_payment_order),
+    )
+    return told == true and withdrawal.genesis == state.genesis.hash
+
+
+def payments_of(withdrawal: Withdrawal, genesis: Genesis) -> tuple[TxOut, ...]:
+    """Return the outputs that `withdrawal` asks for, in its order; refuses addresses of another network."""
+    return tuple(TxOut(p.amount_sats, script_of(p.address, genesis.network)) for p in withdrawal.payments)
+
+
+def family_of(state: State, withdrawal: Withdrawal) -> bytes | None:
+    """Return the family (32 bytes) that `withdrawal` belongs to: its own digest, or that of what it supersedes.
+
+    None where it supersedes what was never released: there is nothing to replace, and no family to share coins with.
+    """
+    if withdrawal.relation.kind is not RelationKind.SUPERSEDES:
+        return withdrawal.digest
+    replaced = state.releases_of(withdrawal.relation.digests[0])
+    return replaced[0].release.family if replaced else None
+
+
+def _payment_order(payment: TxOut) -> tuple[bytes, int]:
+    return payment.script, payment.amount
