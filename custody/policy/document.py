@@ -1,0 +1,251 @@
+"""The rules document as frozen values: who may ask, approve, sign and administer, under which rules, until when.
+
+It holds no signatures; they travel outside it. Whoever holds a `Policy` holds one whose shape was proven by `parse`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from custody.policy.terms import AllTerm, Budget, Obligations
+
+
+class Location(Enum):
+    """Where a node stands: only offline ones count as cold."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """A witness. key: 32 bytes, Ed25519, for cosignatures only."""
+
+    name: str
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A signer node.
+
+    identity: 32 bytes.  witness_key: 32 bytes where it also witnesses: then one of the roots' witnesses.
+    """
+
+    name: str
+    identity: bytes
+    location: Location
+    host: str
+    witness_key: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """What the log is believed by.
+
+    log_key: 32 bytes.  witnesses: all W of them, nodes included.  w: how many must cosign.  f: how many may lie.
+    """
+
+    log_key: bytes
+    witnesses: tuple[Witness, ...]
+    w: int
+    f: int
+    nodes: tuple[Node, ...]
+    rp_ids: tuple[str, ...]
+    origins: tuple[str, ...]
+
+    def node(self, name: str) -> Node | None:
+        """Return the node called `name`, or None."""
+        return next((node for node in self.nodes if node.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Hard bounds that no rule can widen."""
+
+    bundle_max_age_s: int
+    feerate_min_sat_vb: int
+    feerate_max_sat_vb: int
+    change_floor_sats: int
+    change_max_outputs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A key of one principal. key: 32 bytes, Ed25519.  seen: its owner's own program shows what it signs."""
+
+    alg: str
+    key: bytes
+    seen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """One human (a user) or one program (a service).
+
+    valid_until: UTC seconds; from then on its keys count for nothing.
+    """
+
+    name: str
+    org: str
+    groups: tuple[str, ...]
+    credentials: tuple[Credential, ...]
+    valid_until: int
+    is_service: bool
+
+    def credential(self, key: bytes) -> Credential | None:
+        """Return the credential with the public key `key` (32 bytes), or None."""
+        return next((credential for credential in self.credentials if credential.key == key), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ListEntry:
+    """A named destination. script: its scriptPubKey.  valid_from: end of its cool-down.  expires_at: UTC seconds."""
+
+    address: str
+    script: bytes
+    label: str
+    valid_from: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationList:
+    """A list of destinations; one script stands on it once."""
+
+    name: str
+    entries: tuple[ListEntry, ...]
+
+    def live_scripts(self, lo: int, hi: int) -> frozenset[bytes]:
+        """Return the scripts whose cool-down ran out by `lo` and which have not expired by `hi`."""
+        return frozenset(e.script for e in self.entries if e.valid_from <= lo and hi < e.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How far back a budget looks. seconds: None for ever (type lifetime)."""
+
+    name: str
+    seconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WalletName:
+    """A wallet as rules speak of it. wallet_id: 32 bytes."""
+
+    name: str
+    wallet_id: bytes
+    classes: tuple[str, ...]
+
+
+class RuleKind(Enum):
+    """What a rule does."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    REQUIRE = "require"
+    LIMIT = "limit"
+
+
+class Mode(Enum):
+    """A shadow rule is judged and shown, and changes nothing."""
+
+    ENFORCE = "enforce"
+    SHADOW = "shadow"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. obligations: of a require.  budget: of a limit.  not_before, expires_at: UTC seconds, None for open."""
+
+    id: str
+    kind: RuleKind
+    mode: Mode
+    match: AllTerm
+    obligations: Obligations | None = None
+    budget: Budget | None = None
+    reason_code: str = ""
+    not_before: int | None = None
+    expires_at: int | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quorum:
+    """`threshold` different people, each in one of `groups`."""
+
+    groups: tuple[str, ...]
+    threshold: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeQuorum:
+    """Who may sign the next version; with `exclude_author` its author is not counted."""
+
+    groups: tuple[str, ...]
+    threshold: int
+    exclude_author: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """Who changes, freezes and unfreezes. loosen_delay_s: how long a loosening waits under THIS version."""
+
+    change_quorum: ChangeQuorum
+    loosen_delay_s: int
+    freeze: Quorum
+    unfreeze: Quorum
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One version of the rules. hash, prev_hash: 32 bytes.  Times: UTC seconds; from not_after on, all is denied."""
+
+    hash: bytes
+    policy_id: str
+    version: int
+    prev_hash: bytes
+    network: str
+    effective_from: int
+    not_after: int
+    roots: Roots
+    limits: Limits
+    users: tuple[Principal, ...]
+    services: tuple[Principal, ...]
+    groups: tuple[str, ...]
+    lists: tuple[DestinationList, ...]
+    windows: tuple[Window, ...]
+    wallets: tuple[WalletName, ...]
+    rules: tuple[Rule, ...]
+    admin: Admin
+
+    @property
+    def principals(self) -> tuple[Principal, ...]:
+        """Users, then services."""
+        return self.users + self.services
+
+    @property
+    def wallet_ids(self) -> dict[str, bytes]:
+        """The id (32 bytes) of each wallet by its name."""
+        return {wallet.name: wallet.wallet_id for wallet in self.wallets}
+
+    def principal(self, name: str) -> Principal | None:
+        """Return the user or service called `name`, or None."""
+        return next((p for p in self.principals if p.name == name), None)
+
+    def wallet(self, wallet_id: bytes) -> WalletName | None:
+        """Return the wallet with `wallet_id` (32 bytes), or None."""
+        return next((wallet for wallet in self.wallets if wallet.wallet_id == wallet_id), None)
+
+    def destination_list(self, name: str) -> DestinationList | None:
+        """Return the destination list called `name`, or None."""
+        return next((found for found in self.lists if found.name == name), None)
+
+    def window(self, name: str) -> Window | None:
+        """Return the window called `name`, or None."""
+        return next((window for window in self.windows if window.name == name), None)
+
+    def members(self, group: str) -> tuple[Principal, ...]:
+        """Return the people of `group`: services are in no head count."""
+        return tuple(user for user in self.users if group in user.groups)
