@@ -1,0 +1,212 @@
+"""What a witness must not forget: one fsynced state file per log, and a mark of its size kept beside the key.
+
+The state lives in the state directory, the mark beside the witness key: a directory restored from a backup is then
+older than its mark, and the witness does not start. Nothing repairs a lost or rewound state: that key never vouches again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from custody.canonical import Json, decode, encode, tagged_hash
+from custody.errors import IntegrityError, MalformedError, Refused, UnavailableError
+from custody.fields import Fields
+from signer_node.witness import CosignRequest, WitnessPins, WitnessState, step
+
+FORMAT = "keyturn-witness/1"
+_MAX_STATE_BYTES = 64 * 1024  # a note is at most 16 KiB
+_CONDEMNED = 2**53 - 1  # a mark that no state reaches: the witness does not start again
+_MARK_CHARS = 16  # fixed width, so that the mark is overwritten in place within one sector
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessPaths:
+    """Where one log's state lives. state: in the state directory.  mark: beside the key, outside that directory."""
+
+    state: Path
+    mark: Path
+
+
+class WitnessStore:
+    """The state of one log, held by one process at a time.
+
+    `save` is durable when it returns. Opening refuses what is missing, damaged, of another log, or older than its mark.
+    """
+
+    def __init__(self, paths: WitnessPaths, origin: str) -> None:
+        self._paths, self._origin = paths, origin
+        self._lock = _hold(paths.state.with_suffix(".lock"))
+        try:
+            self.state = self._load()
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def create(paths: WitnessPaths, origin: str) -> None:
+        """Make the state of a witness that has never vouched: once, by a command given on this machine.
+
+        Raises:
+            IntegrityError: WITNESS_STATE_EXISTS; nothing was changed.
+        """
+        if paths.state.exists() or paths.mark.exists():
+            raise IntegrityError("WITNESS_STATE_EXISTS", f"expected no state of {origin}, found one")
+        paths.state.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _replace(paths.mark, _mark_bytes(0))
+        _replace(paths.state, _state_bytes(origin, WitnessState()))
+
+    def save(self, state: WitnessState) -> None:
+        """Make `state` the one that survives power loss. State first, then the mark: a crash between is told apart.
+
+        Raises:
+            UnavailableError: WITNESS_STATE_WRITE: which of the two is on disk is not known; no cosignature may leave.
+        """
+        if state == self.state:
+            return
+        try:
+            _replace(self._paths.state, _state_bytes(self._origin, state))
+            self._write_mark(state.size)
+        except OSError as error:
+            raise UnavailableError("WITNESS_STATE_WRITE", f"expected to write the state: {error.strerror}") from error
+        self.state = state
+
+    def condemn(self) -> None:
+        """End this key's service for good: its state was found to be older than what it vouched for."""
+        self._write_mark(_CONDEMNED)
+
+    def keep_evidence(self, note: str) -> None:
+        """Keep the first checkpoint that contradicts ours, with ours: the log key signed two histories."""
+        path = self._paths.state.with_suffix(".fork")
+        if not path.exists():
+            _replace(path, encode({"ours": self.state.note, "theirs": note}))
+
+    def close(self) -> None:
+        """Let another process hold the state."""
+        os.close(self._lock)
+
+    def _load(self) -> WitnessState:
+        if not self._paths.state.is_file() or not self._paths.mark.is_file():
+            raise IntegrityError("WITNESS_STATE_LOST", f"expected the state and the mark of {self._origin}")
+        state = _read_state(self._paths.state.read_bytes()[: _MAX_STATE_BYTES + 1], self._origin)
+        mark = self._paths.mark.read_bytes()[: _MARK_CHARS + 2]
+        if len(mark) != _MARK_CHARS + 1 or not mark[:-1].isdigit() or mark[-1:] != b"\n":
+            raise IntegrityError("WITNESS_STATE_CORRUPT", f"expected a number in the mark of {self._origin}")
+        if state.size < int(mark):
+            raise IntegrityError("WITNESS_STATE_REWOUND", f"expected size {int(mark)} or more, found {state.size}")
+        if state.size > int(mark):  # the process died after the state and before the mark; no cosignature had left
+            self._write_mark(state.size)
+        return state
+
+    def _write_mark(self, size: int) -> None:
+        handle = os.open(self._paths.mark, os.O_WRONLY)
+        try:
+            os.pwrite(handle, _mark_bytes(size), 0)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+class Witness:
+    """A witness of one log: judges, makes the result durable, and only then hands out the cosignature."""
+
+    def __init__(self, pins: WitnessPins, store: WitnessStore, clock: Callable[[], int]) -> None:
+        self.pins, self._store, self._clock = pins, store, clock
+        self._ended: Refused | None = None
+
+    @property
+    def state(self) -> WitnessState:
+        """What this witness vouched for so far."""
+        return self._store.state
+
+    def answer(self, request: CosignRequest) -> str | Refused:
+        """Return the cosignature line for `request`, or why there is none. Blocks for fsync; one call at a time.
+
+        Raises:
+            UnavailableError: the state could not be made durable; this process signs no more, a restart decides.
+        """
+        if self._ended:
+            return self._ended
+        result = step(self._store.state, request, self.pins, self._clock())
+        if isinstance(result, Refused):
+            self._remember(result, request)
+            return result
+        state, line = result
+        try:
+            self._store.save(state)
+        except UnavailableError as error:  # memory and disk may differ from here on
+            self._ended = Refused(error.code, "a durable state", "a failed write; restart the witness")
+            raise
+        return line
+
+    def _remember(self, refused: Refused, request: CosignRequest) -> None:
+        try:
+            if refused.code == "WITNESS_REWOUND":
+                self._ended = refused
+                self._store.condemn()
+            elif refused.code == "WITNESS_FORK":
+                self._store.keep_evidence(request.note)
+        except OSError as error:
+            raise UnavailableError("WITNESS_STATE_WRITE", f"expected to write why: {error.strerror}") from error
+
+
+def _state_bytes(origin: str, state: WitnessState) -> bytes:
+    value: dict[str, Json] = {
+        "format": FORMAT,
+        "origin": origin,
+        "size": state.size,
+        "root": state.root.hex(),
+        "note": state.note,
+    }
+    return encode({**value, "check": tagged_hash(FORMAT, encode(value)).hex()})
+
+
+def _read_state(raw: bytes, origin: str) -> WitnessState:
+    try:
+        fields = Fields(decode(raw), "witness state")
+        state = WitnessState(fields.integer("size"), fields.hex("root", 32), fields.text("note", _MAX_STATE_BYTES))
+        found = fields.text("origin")
+    except MalformedError as error:
+        raise IntegrityError("WITNESS_STATE_CORRUPT", f"expected the state of {origin}: {error.message}") from error
+    if raw != _state_bytes(found, state):
+        raise IntegrityError("WITNESS_STATE_CORRUPT", f"expected the state of {origin} as it was written")
+    if found != origin:
+        raise IntegrityError("WITNESS_STATE_ORIGIN", f"expected {origin}, found {found[:200]!r}")
+    return state
+
+
+def _mark_bytes(size: int) -> bytes:
+    return f"{size:0{_MARK_CHARS}d}\n".encode()
+
+
+def _replace(path: Path, raw: bytes) -> None:
+    """Write `raw` so that after power loss the file is either the old one or the new one, whole."""
+    fresh = path.with_name(path.name + ".new")
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as out:
+        out.write(raw)
+        out.flush()
+        os.fsync(out.fileno())
+    fresh.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)  # the rename itself
+    finally:
+        os.close(directory)
+
+
+def _hold(path: Path) -> int:
+    """Take the lock: two processes with one key could vouch for two histories."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise IntegrityError("WITNESS_STATE_LOST", f"expected a state directory: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise UnavailableError("WITNESS_STATE_HELD", "expected to be the only process with this state") from error
+    return handle
