@@ -1,0 +1,1 @@
+"""Generated from protos/ by `python3 dev.py protos`; only the services import it, custody.* never does."""
