@@ -1,6 +1,8 @@
 """dev.py: when it installs, what it hands on, and that every lock is complete and of one mind."""
 
+import os
 import re
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -131,3 +133,21 @@ def test_build_system_is_the_locked_setuptools() -> None:
     project = tomllib.loads((dev.ROOT / "pyproject.toml").read_text())
 
     assert project["build-system"]["requires"] == [f"setuptools=={pins('build')['setuptools']}"]
+
+
+def test_ensurepip_missing_given_no_root_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without root nothing is tried with apt; the message names the package."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    with pytest.raises(dev.SetupError, match="apt-get install python3-venv"):
+        dev.install_ensurepip()
+
+
+def test_lock_given_no_uv_says_where_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only `lock` needs uv, and says so instead of failing in the middle."""
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+
+    assert dev.main(["lock"]) == 1
+    assert "lock needs uv" in capsys.readouterr().err
