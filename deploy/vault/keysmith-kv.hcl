@@ -2,6 +2,10 @@
 path "keyturn/data/signers/{{node}}/seed" {
   capabilities = ["create"]
 }
+# Whether there is one already: the names of its fields, not their values.
+path "keyturn/subkeys/signers/{{node}}/seed" {
+  capabilities = ["read"]
+}
 path "auth/token/lookup-self" {
   capabilities = ["read"]
 }

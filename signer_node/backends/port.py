@@ -1,0 +1,153 @@
+"""The port behind which a node's key lives.
+
+A backend is trusted with one key and with nothing else. It signs what the judge cleared, whole or not at all; there is
+no way through this port to a key, to a seed, or to a signature over a digest of the caller's choice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from custody.signatures import InputSignature
+from custody.wallet import Network
+
+from custody.errors import CustodyError
+from signer_node.seed import Entropy, KeyMaterial
+
+
+class Cleared(Protocol):
+    """What the judge allows to be signed; only `signer_node.judge` makes one.
+
+    digests: 32 bytes each, BIP-143 sighash per input.  paths: (branch, index) per input.
+    pubkeys: 33 bytes each, compressed: this node's key in that input's script.
+    """
+
+    @property
+    def digests(self) -> tuple[bytes, ...]: ...  # noqa: D102 - see the class
+
+    @property
+    def paths(self) -> tuple[tuple[int, int], ...]: ...  # noqa: D102
+
+    @property
+    def pubkeys(self) -> tuple[bytes, ...]: ...  # noqa: D102
+
+
+class State(Enum):
+    """Whether a backend can sign now, and if not, whose turn it is."""
+
+    READY = "ready"
+    SEALED = "sealed"  # people unseal it; the session goes on with other signers
+    UNREACHABLE = "unreachable"  # heals by itself, or the machine is down
+    DENIED = "denied"  # the token or login is refused, or policy forbids: on purpose?
+    ENGINE_DOWN = "engine_down"  # the mount is there, what serves it is not
+    INTEGRITY = "integrity"  # tampering, a wrong key, or an intercepted credential: nobody retries
+    CLOCK = "clock"  # the two clocks differ by more than lifetimes tolerate
+
+
+@dataclass(frozen=True, slots=True)
+class BackendState:
+    """A state and why, for people; never a secret."""
+
+    state: State
+    detail: str = ""
+
+
+class Backend(Protocol):
+    """One key. `async with` it while the node runs: that keeps its login fresh and gives it back at the end."""
+
+    async def sign(self, cleared: Cleared) -> tuple[InputSignature, ...]:
+        """Return one signature per input, verified by a second library, in input order.
+
+        Deterministic (RFC 6979), so repeating a call is safe and gives the same bytes. All or nothing.
+
+        Raises:
+            CustodyError: no signature was released; `state_of` says what it means.
+        """
+
+    async def public(self) -> KeyMaterial:
+        """Return the public half of the key, derived anew from where the key lives."""
+
+    async def health(self) -> BackendState:
+        """Return whether `sign` would work now. Never raises for a state that the enum names; shows no secret."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class VaultAccess:
+    """How a node gets into its Vault or OpenBao.
+
+    ca_path: PEM of the only authority that the server's certificate may come from.
+    role, role_id: its AppRole.  wrapped: gives a wrapping token around a fresh secret_id, once each.
+    """
+
+    ca_path: Path
+    role: str
+    role_id: str
+    wrapped: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What opening a backend needs beyond its URI. No secret stands in it, only where to ask for one.
+
+    passphrase: for sealed-file; gives a new bytearray that the backend wipes.  vault: for vault-*.
+    """
+
+    node: str
+    network: Network
+    passphrase: Callable[[], bytearray] | None = None
+    vault: VaultAccess | None = None
+
+
+class Adapter(Protocol):
+    """What a backend module offers the registry."""
+
+    def open_backend(self, uri: str, access: Access) -> Backend:
+        """Return the backend that `uri` names; reads and dials nothing yet."""
+
+    def make_key(self, uri: str, access: Access, entropy: Entropy) -> KeyMaterial:
+        """Make the seed where it will live, once, and return its public half; blocks.
+
+        Raises:
+            ConflictError: SEED_EXISTS: there is one already; it was neither read nor changed.
+        """
+
+
+STATES: Mapping[str, State] = {
+    "VAULT_SEALED": State.SEALED,
+    "VAULT_NOT_INITIALISED": State.SEALED,
+    "VAULT_UNREACHABLE": State.UNREACHABLE,
+    "VAULT_AUDIT_BLOCKED": State.UNREACHABLE,
+    "VAULT_THROTTLED": State.UNREACHABLE,
+    "VAULT_UNEXPECTED": State.UNREACHABLE,
+    "VAULT_DENIED": State.DENIED,
+    "VAULT_LOGIN_REFUSED": State.DENIED,
+    "VAULT_NO_CREDENTIAL": State.DENIED,
+    "VAULT_ENGINE_DOWN": State.ENGINE_DOWN,
+    "VAULT_CLOCK": State.CLOCK,
+}
+
+
+def state_of(error: CustodyError) -> BackendState:
+    """Return what `error` says of the backend. A code that nobody listed is INTEGRITY: unknown means stop."""
+    return BackendState(STATES.get(error.code, State.INTEGRITY), str(error))
+
+
+async def probed(probe: Callable[[], None]) -> BackendState:
+    """Return READY if the blocking `probe` passes, else the state of what it raised."""
+    try:
+        await asyncio.to_thread(probe)
+    except CustodyError as error:
+        return state_of(error)
+    return BackendState(State.READY)

@@ -1,0 +1,72 @@
+"""Fetch the seed, sign what was cleared, drop the seed: one function, shared by the backends that hold seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from custody.signatures import InputSignature
+from custody.wallet import Network
+
+from custody import curve
+from custody.errors import IntegrityError
+from signer_node.backends.port import Cleared
+from signer_node.seed import KeyMaterial, account_key, key_material, wipe
+
+SIGHASH_ALL = b"\x01"
+BRANCHES = (0, 1)  # receive and change; the wallet has no others
+HARDENED_INDEX = 2**31
+
+
+def sign_and_drop(fetch: Callable[[], bytearray], network: Network, cleared: Cleared) -> tuple[InputSignature, ...]:
+    """Return a signature for every input of `cleared`, in order, or none at all.
+
+    Args:
+        fetch: gives the seed in a new bytearray, wiped here whatever happens.
+        network: fixes the account path.
+        cleared: from the judge.
+
+    Raises:
+        IntegrityError: CLEARED_SHAPE, KEY_NOT_MINE (the seed gives another key than the wallet holds for this
+            node: a swapped seed, or a wallet that is not ours), SIGNATURE_WRONG (the two libraries disagree).
+        CustodyError: whatever `fetch` raises.
+    """
+    _check_shape(cleared)
+    seed = fetch()
+    try:
+        account = account_key(seed, network)
+        # 1. Every key first: a wrong one must not cost a signature on the inputs before it.
+        secrets = tuple(account.derive(path).secret for path in cleared.paths)
+        for at, (secret, pubkey) in enumerate(zip(secrets, cleared.pubkeys, strict=True)):
+            if curve.public_key(secret) != pubkey:
+                raise IntegrityError("KEY_NOT_MINE", f"input {at}: expected key {pubkey.hex()}, found another")
+        # 2. Sign all. 3. A second library verifies each before any leaves.
+        signed = [curve.ecdsa_sign(secret, digest) for secret, digest in zip(secrets, cleared.digests, strict=True)]
+        for at, der in enumerate(signed):
+            if not curve.ecdsa_verify_second(cleared.pubkeys[at], cleared.digests[at], der):
+                raise IntegrityError("SIGNATURE_WRONG", f"input {at}: the second library refuses our signature")
+    finally:
+        wipe(seed)
+    return tuple(
+        InputSignature(at, pubkey, der + SIGHASH_ALL)
+        for at, (pubkey, der) in enumerate(zip(cleared.pubkeys, signed, strict=True))
+    )
+
+
+def public_and_drop(fetch: Callable[[], bytearray], network: Network) -> KeyMaterial:
+    """Return the public half of the key behind `fetch`, whose bytearray is wiped."""
+    seed = fetch()
+    try:
+        return key_material(seed, network)
+    finally:
+        wipe(seed)
+
+
+def _check_shape(cleared: Cleared) -> None:
+    count = len(cleared.digests)
+    if not count or len(cleared.paths) != count or len(cleared.pubkeys) != count:
+        found = f"{count} digests, {len(cleared.paths)} paths, {len(cleared.pubkeys)} keys"
+        raise IntegrityError("CLEARED_SHAPE", f"expected one digest, path and key per input, found {found}")
+    if any(len(digest) != 32 for digest in cleared.digests):
+        raise IntegrityError("CLEARED_SHAPE", "expected digests of 32 bytes")
+    if any(branch not in BRANCHES or not 0 <= index < HARDENED_INDEX for branch, index in cleared.paths):
+        raise IntegrityError("CLEARED_SHAPE", "expected paths (0 or 1, unhardened index)")

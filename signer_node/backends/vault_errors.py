@@ -1,0 +1,49 @@
+"""What Vault's and OpenBao's failures mean: every foreign exception becomes one of ours, with a code of the port.
+
+Only our own words and the HTTP status reach a message: the server's text and URLs stay out.
+"""
+
+from __future__ import annotations
+
+from hvac import exceptions as vault
+from requests.exceptions import RequestException, SSLError
+
+from custody.errors import ConflictError, CustodyError, DeniedError, IntegrityError, NotFoundError, UnavailableError
+
+# hvac tells most cases apart by class alone; text decides only where the server gives one status to several.
+_BY_CLASS: tuple[tuple[type[vault.VaultError], type[CustodyError], str, str], ...] = (
+    (vault.VaultDown, UnavailableError, "VAULT_SEALED", "the server is sealed"),
+    (vault.VaultNotInitialized, UnavailableError, "VAULT_NOT_INITIALISED", "the server was never initialised"),
+    (vault.Forbidden, DeniedError, "VAULT_DENIED", "the token is dead or policy forbids"),
+    (vault.RateLimitExceeded, UnavailableError, "VAULT_THROTTLED", "the rate limit of the server is reached"),
+    (vault.BadGateway, UnavailableError, "VAULT_UNREACHABLE", "a gateway cannot reach the server"),
+)
+
+
+def translate(error: vault.VaultError | RequestException, doing: str) -> CustodyError:
+    """Return `error` as one of ours. doing: what was asked, in words without secrets."""
+    text = str(error.args[0] if error.args else "")
+    if isinstance(error, RequestException):
+        return _of_transport(error, doing)
+    for kind, ours, code, meaning in _BY_CLASS:
+        if isinstance(error, kind):
+            return ours(code, f"{doing}: {meaning}")
+    if isinstance(error, vault.InvalidPath):
+        if "no handler for route" in text:  # also a mount whose plugin is down: never "no key yet"
+            return UnavailableError("VAULT_ENGINE_DOWN", f"{doing}: nothing serves this mount")
+        return NotFoundError("VAULT_MISSING", f"{doing}: no such entry")
+    if isinstance(error, vault.InvalidRequest):
+        if "check-and-set" in text:
+            return ConflictError("VAULT_CONFLICT", f"{doing}: the entry is there already, or has changed")
+        return IntegrityError("VAULT_INTEGRITY", f"{doing}: the server refuses what it was given")
+    if isinstance(error, vault.InternalServerError) and text.strip() == "internal error":
+        return UnavailableError("VAULT_AUDIT_BLOCKED", f"{doing}: internal error; its audit log cannot be written?")
+    if isinstance(error, vault.InternalServerError):
+        return UnavailableError("VAULT_UNREACHABLE", f"{doing}: the server has no leader or is failing")
+    return UnavailableError("VAULT_UNEXPECTED", f"{doing}: {type(error).__name__}")
+
+
+def _of_transport(error: RequestException, doing: str) -> CustodyError:
+    if isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return IntegrityError("VAULT_UNTRUSTED", f"{doing}: the server's certificate is not from our authority")
+    return UnavailableError("VAULT_UNREACHABLE", f"{doing}: {type(error).__name__}")
