@@ -1,0 +1,106 @@
+"""Who asked and who agreed: the signatures of people and services, judged against the keys that the rules pin.
+
+The coordinator carries these statements and can neither make nor move one. How many approvals a withdrawal needs, and
+of whom, is for `custody.decide`; here each one is proven to be what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from custody.approval import Approval, Decision
+from custody.errors import Refused
+from custody.policy import Policy, Principal
+from custody.statements import Kind, Signed
+from custody.withdrawal import Withdrawal
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """One proven approval. seen: made with a credential whose program shows what it signs.  at: UTC seconds."""
+
+    person: str
+    seen: bool
+    at: int
+
+
+def verify_people(
+    policy: Policy, withdrawal: Withdrawal, signed: Signed, approvals: Sequence[tuple[Approval, Signed]], at: int
+) -> Refused | None:
+    """Return the first reason why these are not the people they claim to be, or None.
+
+    Args:
+        policy: the rules in force, which pin every key.
+        withdrawal: what was asked.
+        signed: the statement of `withdrawal`.
+        approvals: each with its statement.
+        at: T(RELEASE), or now where there is no release yet; UTC seconds.
+    """
+    # Plan: 1 the initiator signed · 2 each approval is proven · 3 one human, one vote.
+    if refused := check_initiator(policy, withdrawal, signed, at):
+        return refused
+    people: set[str] = set()
+    for approval, approval_signed in approvals:
+        ballot = check_approval(policy, withdrawal, approval, approval_signed, at)
+        if isinstance(ballot, Refused):
+            return ballot
+        if ballot.person in people:
+            return Refused("APPROVAL_DUPLICATE_PERSON", "one approval of each person", f"two of {ballot.person}")
+        people.add(ballot.person)
+    return None
+
+
+def check_initiator(policy: Policy, withdrawal: Withdrawal, signed: Signed, at: int) -> Refused | None:
+    """Return None if the initiator that `withdrawal` names is in the rules, valid at `at`, and signed it."""
+    initiator = policy.principal(withdrawal.initiator)
+    if initiator is None:
+        return Refused("INITIATOR_UNKNOWN", "an initiator named in the rules", withdrawal.initiator)
+    if at >= initiator.valid_until:
+        return Refused("INITIATOR_UNKNOWN", f"an initiator valid at {at}", f"one valid until {initiator.valid_until}")
+    is_same = signed.kind is Kind.WITHDRAWAL and signed.digest == withdrawal.digest
+    if not is_same or not any(signed.signed_by(credential.key) for credential in initiator.credentials):
+        return Refused("INITIATOR_SIGNATURE", f"a signature of this withdrawal by {initiator.name}", "none")
+    return None
+
+
+def check_approval(
+    policy: Policy, withdrawal: Withdrawal, approval: Approval, signed: Signed, at: int
+) -> Ballot | Refused:
+    """Return the ballot that one approval is worth at `at` (UTC seconds), or why it is worth none.
+
+    A reject comes back as REJECTED once its signature holds: it is final, and no date ends it.
+    """
+    # Plan: 1 of this withdrawal · 2 signed by the one it names · 3 a no is final · 4 not the initiator · 5 in date.
+    if (approval.genesis, approval.withdrawal_digest) != (withdrawal.genesis, withdrawal.digest):
+        return Refused("APPROVAL_OTHER_WITHDRAWAL", withdrawal.digest.hex()[:16], approval.withdrawal_digest.hex()[:16])
+    approver = policy.principal(approval.approver)
+    if approver is None:
+        return Refused("APPROVER_UNKNOWN", "an approver named in the rules", approval.approver)
+    seen = signed_as_seen(approver, approval, signed)
+    if seen is None:
+        return Refused("APPROVAL_SIGNATURE", f"a signature by {approver.name}", "none")
+    if approval.decision is Decision.REJECT:
+        return Refused("REJECTED", "no reject", f"a reject by {approver.name}")
+    if approver.name == withdrawal.initiator:
+        return Refused("APPROVAL_SELF", "an approver other than the initiator", approver.name)
+    if at >= approver.valid_until:
+        return Refused("APPROVER_UNKNOWN", f"an approver valid at {at}", f"one valid until {approver.valid_until}")
+    return _in_date(approval, withdrawal, at) or Ballot(approver.name, seen, approval.at)
+
+
+def signed_as_seen(approver: Principal, approval: Approval, signed: Signed) -> bool | None:
+    """Return whether a seen credential of `approver` signed `approval`; None where none of their credentials did."""
+    if signed.kind is not Kind.APPROVAL or signed.digest != approval.digest:
+        return None
+    used = [credential for credential in approver.credentials if signed.signed_by(credential.key)]
+    return any(credential.seen for credential in used) if used else None
+
+
+def _in_date(approval: Approval, withdrawal: Withdrawal, at: int) -> Refused | None:
+    until = min(approval.expires_at, withdrawal.expires_at)
+    if at < approval.at:
+        return Refused("APPROVAL_NOT_YET", f"an approval made by {at}", f"one of {approval.at} by {approval.approver}")
+    if at >= until:
+        return Refused("APPROVAL_EXPIRED", f"an approval valid at {at}", f"one of {approval.approver} until {until}")
+    return None

@@ -1,0 +1,341 @@
+"""Does a rule speak of this? Matchers over proven facts, in three values: true, false, or not known.
+
+A fact that is not known never becomes "false": whoever asks decides what it costs (a deny, or a release counted).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import assert_never
+
+from custody.policy.document import Policy
+from custody.policy.terms import (
+    AllTerm,
+    AmountTerm,
+    AnyTerm,
+    DestinationClass,
+    DestinationTerm,
+    FeeTerm,
+    InitiatorTerm,
+    NoPaymentsTerm,
+    NotTerm,
+    Quantifier,
+    RelationTerm,
+    ScriptType,
+    ShapeTerm,
+    Term,
+    TimeTerm,
+    WalletTerm,
+)
+from custody.transaction import TxOut
+from custody.withdrawal import RelationKind
+
+HOUR_S = 3_600
+HOURS_PER_WEEK = 168
+_EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What rules are asked about: the withdrawal in hand, or a release of the past. None: this fact is not known.
+
+    payments: proven outputs.  fee_sats: of this transaction.  lo, hi: UTC seconds (protocol.md "Time").
+    released: T(RELEASE).  own_scripts: those of the payees that are wallets of ours.
+    """
+
+    wallet_id: bytes
+    initiator: str
+    payments: tuple[TxOut, ...]
+    max_fee_sats: int
+    relation: RelationKind
+    lo: int
+    hi: int
+    released: int | None
+    fee_sats: int | None = None
+    inputs: int | None = None
+    outputs: int | None = None
+    vsize_vb: int | None = None
+    own_scripts: frozenset[bytes] | None = None
+
+    @property
+    def paid_sats(self) -> int:
+        """The sum of the payments."""
+        return sum(payment.amount for payment in self.payments)
+
+    @property
+    def total_sats(self) -> int:
+        """Payments and the largest fee."""
+        return self.paid_sats + self.max_fee_sats
+
+
+class Outcome(Enum):
+    """What a matcher says."""
+
+    TRUE = "true"
+    FALSE = "false"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One node of the tree that explains a match. what: the matcher in words, with what was found."""
+
+    what: str
+    outcome: Outcome
+    parts: tuple[Reason, ...] = ()
+
+    @property
+    def has_unknown(self) -> bool:
+        """Whether any matcher below lacked its fact, even where the rest already decides."""
+        return any(part.has_unknown for part in self.parts) if self.parts else self.outcome is Outcome.UNKNOWN
+
+
+def reason_for(term: Term, subject: Subject, policy: Policy) -> Reason:
+    """Return what `term` says of `subject`, as a tree with every matcher answered."""
+    outcome = _OUTCOMES[holds(term, subject, policy)]
+    if isinstance(term, NotTerm):
+        return Reason("not", outcome, (reason_for(term.term, subject, policy),))
+    if isinstance(term, AnyTerm | AllTerm):
+        word = "any of" if isinstance(term, AnyTerm) else "all of"
+        return Reason(word, outcome, tuple(reason_for(part, subject, policy) for part in term.terms))
+    return Reason(_describe(term, subject, policy), outcome)
+
+
+_OUTCOMES = {True: Outcome.TRUE, False: Outcome.FALSE, None: Outcome.UNKNOWN}
+
+
+def holds(term: Term, subject: Subject, policy: Policy) -> bool | None:
+    """Return whether `term` is true of `subject`; None where a missing fact decides it."""
+    if isinstance(term, NotTerm):
+        inner = holds(term.term, subject, policy)
+        return None if inner is None else not inner
+    if isinstance(term, AllTerm):
+        return _all(holds(part, subject, policy) for part in term.terms)
+    if isinstance(term, AnyTerm):
+        return _any(holds(part, subject, policy) for part in term.terms)
+    return _leaf_holds(term, subject, policy)
+
+
+def _leaf_holds(term: Term, subject: Subject, policy: Policy) -> bool | None:
+    match term:
+        case WalletTerm():
+            return _wallet(term, subject, policy)
+        case InitiatorTerm():
+            return _initiator(term, subject, policy)
+        case DestinationTerm():
+            return _destination(term, subject, policy)
+        case AmountTerm():
+            return _amount(term, subject)
+        case FeeTerm():
+            return _fee(term, subject)
+        case ShapeTerm():
+            return _shape(term, subject)
+        case NoPaymentsTerm():
+            return not subject.payments
+        case RelationTerm():
+            return subject.relation in term.kinds
+        case TimeTerm():
+            return _time(term, subject)
+        case NotTerm() | AnyTerm() | AllTerm():
+            return holds(term, subject, policy)
+        case _:
+            assert_never(term)
+
+
+def _all(answers: Iterable[bool | None]) -> bool | None:
+    found = list(answers)
+    if False in found:
+        return False
+    return None if None in found else True
+
+
+def _any(answers: Iterable[bool | None]) -> bool | None:
+    found = list(answers)
+    if True in found:
+        return True
+    return None if None in found else False
+
+
+def _wallet(term: WalletTerm, subject: Subject, policy: Policy) -> bool | None:
+    wallet = policy.wallet(subject.wallet_id)
+    known_classes = {name for listed in policy.wallets for name in listed.classes}
+    if wallet is None or set(term.names) - set(policy.wallet_ids) or set(term.classes) - known_classes:
+        return None
+    return (not term.names or wallet.name in term.names) and (
+        not term.classes or not set(term.classes).isdisjoint(wallet.classes)
+    )
+
+
+def _initiator(term: InitiatorTerm, subject: Subject, policy: Policy) -> bool | None:
+    dead = (
+        set(term.users) - {user.name for user in policy.users}
+        or set(term.services) - {service.name for service in policy.services}
+        or set(term.groups) - set(policy.groups)
+    )
+    if dead:
+        return None
+    if subject.initiator in term.users or subject.initiator in term.services:
+        return True
+    if not term.groups:
+        return False
+    initiator = policy.principal(subject.initiator)  # None: who left may have been in the group
+    return None if initiator is None else not set(term.groups).isdisjoint(initiator.groups)
+
+
+def _destination(term: DestinationTerm, subject: Subject, policy: Policy) -> bool | None:
+    """A payee is judged by its script alone: full bytes, never a shown or shortened address."""
+    lists = [policy.destination_list(name) for name in term.lists]
+    if None in lists:
+        return None
+    named = set(term.scripts)
+    for found in lists:
+        if found is not None:
+            named |= found.live_scripts(subject.lo, subject.hi)
+    listed: frozenset[bytes] = frozenset()
+    if term.kind is not None:
+        listed = frozenset().union(*(found.live_scripts(subject.lo, subject.hi) for found in policy.lists))
+    answers = [_payee(term, payment.script, named, listed, subject.own_scripts) for payment in subject.payments]
+    if not answers:
+        return False  # "all of nobody" must not let a self-transfer through a rule about payees
+    return _all(answers) if term.quantifier is Quantifier.ALL else _any(answers)
+
+
+def _payee(
+    term: DestinationTerm, script: bytes, named: set[bytes], listed: frozenset[bytes], own: frozenset[bytes] | None
+) -> bool | None:
+    kind = script_type(script)
+    answers: list[bool | None] = []
+    if term.lists or term.scripts:
+        answers.append(script in named)
+    if term.script_types:
+        answers.append(kind in term.script_types)
+    if term.op_return is not None:
+        answers.append((kind is ScriptType.OP_RETURN) == term.op_return)
+    is_own = None if own is None else script in own
+    if term.kind is DestinationClass.LISTED:
+        answers.append(script in listed)
+    elif term.kind is DestinationClass.INTERNAL:
+        answers.append(is_own)
+    elif term.kind is DestinationClass.ONE_TIME:
+        answers.append(False if script in listed else None if is_own is None else not is_own)
+    return _all(answers)
+
+
+def script_type(script: bytes) -> ScriptType:
+    """Return the kind of output that `script` (a scriptPubKey) is."""
+    size, head = len(script), script[:2]
+    if head[:1] == b"\x6a":
+        return ScriptType.OP_RETURN
+    if size == 25 and script[:3] == b"\x76\xa9\x14" and script[23:] == b"\x88\xac":
+        return ScriptType.P2PKH
+    if size == 23 and head == b"\xa9\x14" and script[22:] == b"\x87":
+        return ScriptType.P2SH
+    segwit = {(22, b"\x00\x14"): ScriptType.P2WPKH, (34, b"\x00\x20"): ScriptType.P2WSH}
+    segwit[(34, b"\x51\x20")] = ScriptType.P2TR
+    return segwit.get((size, head), ScriptType.OTHER)
+
+
+def _amount(term: AmountTerm, subject: Subject) -> bool:
+    amount = subject.total_sats if term.include_fee else subject.paid_sats
+    return (
+        (term.min_sats is None or amount >= term.min_sats)
+        and (term.max_sats is None or amount <= term.max_sats)
+        and (term.per_output_max_sats is None or all(p.amount <= term.per_output_max_sats for p in subject.payments))
+    )
+
+
+def _fee(term: FeeTerm, subject: Subject) -> bool | None:
+    """Whole numbers only: rates and percentages are compared by products, nothing is rounded."""
+    fee, vsize = subject.fee_sats, subject.vsize_vb
+    answers: list[bool | None] = []
+    if term.max_sats is not None:
+        answers.append(None if fee is None else fee <= term.max_sats)
+    if term.max_sat_vb is not None:
+        answers.append(None if fee is None or vsize is None else fee <= term.max_sat_vb * vsize)
+    if term.min_sat_vb is not None:
+        answers.append(None if fee is None or vsize is None else fee >= term.min_sat_vb * vsize)
+    if term.max_pct_of_amount is not None and subject.payments:
+        answers.append(None if fee is None else fee * 100 <= term.max_pct_of_amount * subject.paid_sats)
+    return _all(answers)
+
+
+def _shape(term: ShapeTerm, subject: Subject) -> bool | None:
+    pairs = (
+        (term.max_inputs, subject.inputs),
+        (term.max_outputs, subject.outputs),
+        (term.max_vbytes, subject.vsize_vb),
+    )
+    return _all(None if found is None else found <= most for most, found in pairs if most is not None)
+
+
+def _time(term: TimeTerm, subject: Subject) -> bool | None:
+    """The witnesses' time of the release where there is one; before that, now, if both ends of now agree."""
+    if subject.released is not None:
+        return _in_hours(term, subject.released // HOUR_S)
+    first = subject.lo // HOUR_S
+    last = min(subject.hi // HOUR_S, first + HOURS_PER_WEEK)  # a week holds every answer
+    answers = {_in_hours(term, hour) for hour in range(first, last + 1)}
+    return answers.pop() if len(answers) == 1 else None
+
+
+def _in_hours(term: TimeTerm, hours: int) -> bool:
+    weekday = (hours // 24 + _EPOCH_WEEKDAY) % 7
+    return (not term.days or weekday in term.days) and (not term.hours or hours % 24 in term.hours)
+
+
+def bounds_fee(term: Term) -> bool:
+    """Return whether `term` can only be true of a transaction whose fee has a limit in sats."""
+    if isinstance(term, FeeTerm):
+        return term.max_sats is not None
+    if isinstance(term, AllTerm):
+        return any(bounds_fee(part) for part in term.terms)
+    if isinstance(term, AnyTerm):
+        return all(bounds_fee(part) for part in term.terms)
+    return False
+
+
+def leaves(term: Term) -> tuple[Term, ...]:
+    """Return the matchers inside `term`, whatever joins them."""
+    if isinstance(term, NotTerm):
+        return leaves(term.term)
+    if isinstance(term, AnyTerm | AllTerm):
+        return tuple(leaf for part in term.terms for leaf in leaves(part))
+    return (term,)
+
+
+def _describe(term: Term, subject: Subject, policy: Policy) -> str:
+    wallet = policy.wallet(subject.wallet_id)
+    found: dict[type, Callable[[], str]] = {
+        WalletTerm: lambda: wallet.name if wallet else "unknown",
+        InitiatorTerm: lambda: subject.initiator,
+        DestinationTerm: lambda: f"{len(subject.payments)} payees",
+        AmountTerm: lambda: f"{subject.paid_sats} sats + at most {subject.max_fee_sats} sats of fee",
+        FeeTerm: lambda: f"{subject.fee_sats} sats in {subject.vsize_vb} vB",
+        ShapeTerm: lambda: f"{subject.inputs} inputs, {subject.outputs} outputs, {subject.vsize_vb} vB",
+        NoPaymentsTerm: lambda: f"{len(subject.payments)} payees",
+        RelationTerm: lambda: subject.relation.value,
+        TimeTerm: lambda: f"{subject.released if subject.released is not None else (subject.lo, subject.hi)}",
+    }
+    return f"{words_of(term)}; found {found[type(term)]()}"
+
+
+def words_of(term: Term) -> str:
+    """Return one matcher in words: "amount max_sats=5000"."""
+    name = type(term).__name__.removesuffix("Term").lower()
+    given = []
+    for field in type(term).__dataclass_fields__:
+        value = getattr(term, field)
+        if value is None or value == () or field == "evidence":
+            continue
+        given.append(f"{field}={_value_words(value)}")
+    return " ".join([name, *given])
+
+
+def _value_words(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(_value_words(item) for item in value)
+    if isinstance(value, Enum):
+        return str(value.value)
+    return value.hex() if isinstance(value, bytes) else str(value)
