@@ -57,7 +57,7 @@ def relay_check(transaction: Transaction, spent: Sequence[TxOut], at: NextBlock)
         or check_final(transaction, at)
         or _inputs(transaction, spent)
         or _signatures(transaction, spent)
-        or _outputs(transaction.outputs)
+        or check_outputs(transaction.outputs)
         or _fee(transaction, spent)
     )
 
@@ -102,18 +102,6 @@ def _signatures(transaction: Transaction, spent: Sequence[TxOut]) -> Refused | N
     return None
 
 
-def _outputs(outputs: Sequence[TxOut]) -> Refused | None:
-    for index, output in enumerate(outputs):
-        if not _is_standard(output.script):
-            return Refused("TX_NONSTANDARD", "a standard output script", f"another one in output {index}")
-        least = dust_threshold_sats(output.script)
-        if output.amount < least:
-            return Refused("TX_DUST", f"at least {least} sats", f"{output.amount} in output {index}")
-    if sum(output.script[:1] == b"\x6a" for output in outputs) > 1:
-        return Refused("TX_NONSTANDARD", "at most one data output", "more")
-    return None
-
-
 def _fee(transaction: Transaction, spent: Sequence[TxOut]) -> Refused | None:
     fee_sats = sum(o.amount for o in spent) - sum(o.amount for o in transaction.outputs)
     vsize_vb = transaction.vsize_vb
@@ -138,6 +126,19 @@ def check_final(transaction: Transaction, at: NextBlock) -> Refused | None:
     if locktime == 0 or locktime < reached or all(i.sequence == _FINAL_SEQUENCE for i in transaction.inputs):
         return None
     return Refused("TX_NOT_FINAL", f"lock time below {reached}", f"{locktime}")
+
+
+def check_outputs(outputs: Sequence[TxOut]) -> Refused | None:
+    """Return None if every output has a standard script and is not dust, else TX_NONSTANDARD or TX_DUST."""
+    for index, output in enumerate(outputs):
+        if not _is_standard(output.script):
+            return Refused("TX_NONSTANDARD", "a standard output script", f"another one in output {index}")
+        least = dust_threshold_sats(output.script)
+        if output.amount < least:
+            return Refused("TX_DUST", f"at least {least} sats", f"{output.amount} in output {index}")
+    if sum(output.script[:1] == b"\x6a" for output in outputs) > 1:
+        return Refused("TX_NONSTANDARD", "at most one data output", "more")
+    return None
 
 
 def dust_threshold_sats(script: bytes) -> int:

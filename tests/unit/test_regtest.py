@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from coordinator.chain.blocklog import BlockLog, Record, RecordKind
 from coordinator.chain.blocks import GENESIS, merkle_root, mine_block, subsidy_sats
+from coordinator.chain.embedded import EmbeddedChain
 from coordinator.chain.kernel import Kernel
 from coordinator.chain.port import TxState
 from coordinator.chain.regtest import Regtest
@@ -140,6 +143,28 @@ def test_kernel_when_header_is_wrong_then_refuses(tmp_path: Path) -> None:
 
     assert isinstance(answer, Refused)
     assert answer.code == "BLOCK_INVALID"
+
+
+async def test_embedded_when_disk_fails_then_answers_nothing_until_reopened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block that may not be on the disk is never shown; opening again tells what is."""
+
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    chain = await EmbeddedChain.open(tmp_path, FakeClock())
+    await chain.mine(1, OPEN)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(UnavailableError, match="BLOCKLOG_IO"):
+            await chain.mine(1, OPEN)
+    with pytest.raises(UnavailableError, match="BLOCKLOG_IO"):
+        await chain.height()
+    await chain.close()
+
+    async with await EmbeddedChain.open(tmp_path, FakeClock()) as chain:
+        assert await chain.height() in (1, 2)
 
 
 def test_merkle_root_when_odd_then_doubles_the_last() -> None:
