@@ -49,7 +49,7 @@ class WitnessPins:
 
 @dataclass(frozen=True, slots=True)
 class CosignRequest:
-    """A checkpoint to vouch for. old_size: where the asker believes this witness is.  proof: from there, of 32 bytes."""
+    """A checkpoint to vouch for. old_size: where the asker believes this witness is.  proof: from there (32 bytes)."""
 
     origin: str
     old_size: int

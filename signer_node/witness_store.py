@@ -1,7 +1,8 @@
 """What a witness must not forget: one fsynced state file per log, and a mark of its size kept beside the key.
 
 The state lives in the state directory, the mark beside the witness key: a directory restored from a backup is then
-older than its mark, and the witness does not start. Nothing repairs a lost or rewound state: that key never vouches again.
+older than its mark, and the witness does not start. Nothing repairs a lost or rewound state: that key never vouches
+again.
 """
 
 from __future__ import annotations

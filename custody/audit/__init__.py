@@ -4,6 +4,7 @@ from custody.audit.checkpoint import (
     Checkpoint,
     Cosigned,
     Log,
+    PinnedWitness,
     WitnessKey,
     cosign,
     cosignature_message,
@@ -16,6 +17,7 @@ from custody.audit.checkpoint import (
     signed_checkpoint,
     with_lines,
 )
+from custody.audit.export import Export, ExportError, Place, read_export, write_export
 from custody.audit.note import Note, SignatureLine, parse_note, verifier_key
 from custody.audit.tree import (
     EMPTY_ROOT,
@@ -36,19 +38,27 @@ from custody.audit.tree import (
     verify_consistency,
     verify_inclusion,
 )
+from custody.audit.verify import ExportKeys, Verdict, VerdictKind, verify_export
 
 __all__ = [
     "EMPTY_ROOT",
     "MAX_PROOF_NODES",
     "Checkpoint",
     "Cosigned",
+    "Export",
+    "ExportError",
+    "ExportKeys",
     "Frontier",
     "HashReader",
     "Log",
     "Note",
+    "PinnedWitness",
+    "Place",
     "SignatureLine",
     "StoredNode",
     "Subtrees",
+    "Verdict",
+    "VerdictKind",
     "WitnessKey",
     "consistency_proof",
     "consistency_ranges",
@@ -65,12 +75,15 @@ __all__ = [
     "parse_note",
     "range_root",
     "read_cosignature",
+    "read_export",
     "root_of",
     "sign_checkpoint",
     "signed_checkpoint",
     "subtrees_of",
     "verifier_key",
     "verify_consistency",
+    "verify_export",
     "verify_inclusion",
     "with_lines",
+    "write_export",
 ]

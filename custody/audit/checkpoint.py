@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from custody import ed25519
 from custody.audit.note import (
@@ -53,6 +54,18 @@ class Checkpoint:
         return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
 
 
+class PinnedWitness(Protocol):
+    """Whatever names a witness and its key: a `WitnessKey`, or the rules' own entry."""
+
+    @property
+    def name(self) -> str:
+        """The name in its signature lines."""
+
+    @property
+    def key(self) -> bytes:
+        """32 bytes, Ed25519."""
+
+
 @dataclass(frozen=True, slots=True)
 class WitnessKey:
     """A pinned witness. name: as it signs.  key: 32 bytes, Ed25519."""
@@ -73,9 +86,11 @@ class Cosigned:
     counted: tuple[tuple[str, int], ...]
 
     @property
-    def newest(self) -> int | None:
-        """The latest counted time in UTC seconds; None when no witness vouches."""
-        return self.counted[0][1] if self.counted else None
+    def newest(self) -> int:
+        """The latest counted time in UTC seconds; IntegrityError CHECKPOINT_UNDERSIGNED when no witness vouches."""
+        if not self.counted:
+            raise IntegrityError("CHECKPOINT_UNDERSIGNED", "expected at least one cosignature, found none")
+        return self.counted[0][1]
 
     def oldest_counted(self, w: int) -> int | None:
         """Return the w-th newest time in UTC seconds; None when fewer than w witnesses vouch.
@@ -122,7 +137,7 @@ def with_lines(note: str, lines: Sequence[str]) -> str:
     return str(parse_note(note + "".join(f"{line}\n" for line in lines)))
 
 
-def read_cosignature(note: str, line: str, witness: WitnessKey) -> int:
+def read_cosignature(note: str, line: str, witness: PinnedWitness) -> int:
     """Return the time (UTC seconds) at which `witness` vouched for the note's body in `line`.
 
     Raises:
@@ -177,7 +192,7 @@ def open_signed(text: str, log_key: bytes, origin: str) -> tuple[Checkpoint, Not
     return checkpoint, note
 
 
-def open_checkpoint(text: str, log_key: bytes, origin: str, witnesses: tuple[WitnessKey, ...]) -> Cosigned:
+def open_checkpoint(text: str, log_key: bytes, origin: str, witnesses: Sequence[PinnedWitness]) -> Cosigned:
     """Return the checkpoint that the log signed, with the pinned witnesses that vouch for it.
 
     How many are enough is the caller's rule. Lines by unknown keys are ignored, a wrong one by a known key refuses the
@@ -199,7 +214,7 @@ def open_checkpoint(text: str, log_key: bytes, origin: str, witnesses: tuple[Wit
     return Cosigned(checkpoint, text, tuple(sorted(counted, key=lambda item: (-item[1], item[0]))))
 
 
-def _cosigned_at(body: str, line: SignatureLine, witness: WitnessKey) -> int:
+def _cosigned_at(body: str, line: SignatureLine, witness: PinnedWitness) -> int:
     if len(line.blob) != 72:
         raise IntegrityError("COSIGNATURE_INVALID", f"expected 72 bytes by {witness.name}, found {len(line.blob)}")
     timestamp = int.from_bytes(line.blob[:8])

@@ -157,7 +157,9 @@ def test_open_checkpoint_given_no_cosignature_has_no_time() -> None:
     """A checkpoint that only the log signed vouches for no time."""
     opened = open_checkpoint(NOTE, LOG_KEY, ORIGIN, WITNESSES)
 
-    assert (opened.newest, opened.oldest_counted(1)) == (None, None)
+    assert opened.oldest_counted(1) is None
+    with pytest.raises(IntegrityError, match="CHECKPOINT_UNDERSIGNED"):
+        _ = opened.newest
 
 
 def test_oldest_counted_given_zero_witnesses_is_refused() -> None:

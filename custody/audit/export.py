@@ -1,0 +1,208 @@
+"""The export file: canonical JSON lines in one fixed order, so that an export has one spelling.
+
+Line 1 names the format and carries the genesis. Then the entries of the money log and of the event log, each with its
+index and leaf hash (which lets a verifier name the very entry that was changed), the statements that entries name, by
+digest in ascending order, and last the cosigned checkpoint of each log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from custody.audit.checkpoint import Log
+from custody.audit.tree import leaf_hash
+from custody.canonical import Json, decode, encode
+from custody.errors import MalformedError
+from custody.fields import Fields
+from custody.statements import Signed
+
+FORMAT = "keyturn-export/1"
+MAX_LINE_BYTES = 2 * 1024 * 1024  # the largest statement is 512 KiB and carries up to 64 endorsements
+_ENTRY_START = b'{"entry":'
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in an export something stands. line: from 1.  log and index: where the line is (or should be) an entry."""
+
+    line: int
+    log: Log | None = None
+    index: int | None = None
+
+
+class ExportError(MalformedError):
+    """An export whose lines are not what an export has. place: where.  cut: whether it ends too early."""
+
+    def __init__(self, place: Place, message: str, cut: bool = False) -> None:
+        super().__init__("EXPORT_TRUNCATED" if cut else "EXPORT_LINE", message)
+        self.place = place
+        self.cut = cut
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What an export says; nothing in it is believed but its shape.
+
+    entries: canonical bytes by log.  leaves: the leaf hash beside each.  bodies: by digest.  checkpoints: note by log.
+    """
+
+    genesis: Signed
+    entries: Mapping[Log, tuple[bytes, ...]]
+    leaves: Mapping[Log, tuple[bytes, ...]]
+    bodies: Mapping[bytes, Signed]
+    checkpoints: Mapping[Log, str]
+
+    def place(self, log: Log, index: int) -> Place:
+        """Return where entry `index` of `log` stands."""
+        before = 0 if log is Log.MONEY else len(self.entries[Log.MONEY])
+        return Place(2 + before + index, log, index)
+
+
+def write_export(
+    genesis: Signed, entries: Mapping[Log, Iterable[bytes]], bodies: Iterable[Signed], checkpoints: Mapping[Log, str]
+) -> Iterator[bytes]:
+    """Yield the lines of an export, newlines included.
+
+    Args:
+        genesis: the pinned document with its signatures.
+        entries: canonical bytes of every entry of both logs up to its checkpoint.
+        bodies: the statements that those entries name.
+        checkpoints: the cosigned note of each log.
+    """
+    yield encode({"format": FORMAT, "genesis": genesis.to_json()}) + b"\n"
+    for log in Log:
+        for index, entry in enumerate(entries[log]):
+            yield _ENTRY_START + entry + _entry_end(index, leaf_hash(entry), log) + b"\n"
+    for body in sorted({body.digest: body for body in bodies}.values(), key=lambda body: body.digest):
+        yield encode({"body": body.digest.hex(), "value": body.to_json()}) + b"\n"
+    for log in Log:
+        yield encode({"checkpoint": checkpoints[log], "log": log.value}) + b"\n"
+
+
+def read_export(raw: bytes) -> Export:
+    """Return what the export says.
+
+    Raises:
+        ExportError: EXPORT_LINE or EXPORT_TRUNCATED, with the place.
+    """
+    lines = raw.split(b"\n")
+    if lines.pop() or not lines:
+        raise ExportError(Place(len(lines) + 1), "expected every line to end in a newline", cut=True)
+    reader = _Lines(lines)
+    genesis = reader.genesis()
+    entries, leaves = {}, {}
+    for log in Log:
+        entries[log], leaves[log] = reader.entries(log)
+    bodies = reader.bodies()
+    checkpoints = {log: reader.checkpoint(log) for log in Log}
+    if reader.at != len(lines):
+        raise ExportError(Place(reader.at + 1), "expected the end after the checkpoints")
+    return Export(genesis, entries, leaves, bodies, checkpoints)
+
+
+class _Lines:
+    """Reads the lines in their one order."""
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self._lines = lines
+        self.at = 0
+
+    def genesis(self) -> Signed:
+        place = Place(1)
+        fields = self._fields(place)
+        try:
+            if fields.text("format") != FORMAT:
+                raise ExportError(place, f"expected the format {FORMAT}")
+            genesis = Signed.from_json(fields.any("genesis"))
+            fields.done()
+        except MalformedError as error:
+            raise _as_export_error(place, error) from error
+        return genesis
+
+    def entries(self, log: Log) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+        found: list[tuple[bytes, bytes]] = []
+        # A line that is neither an entry of this log nor what may follow is blamed on the entry that should stand here.
+        while self.at < len(self._lines) and not self._follows(log):
+            place = Place(self.at + 1, log, len(found))
+            line = self._lines[self.at]
+            self._value(place)
+            found.append(_split_entry(line, len(found), log, place))
+        return tuple(entry for entry, _ in found), tuple(leaf for _, leaf in found)
+
+    def _follows(self, log: Log) -> bool:
+        line = self._lines[self.at]
+        if log is Log.MONEY and line.startswith(_ENTRY_START) and line.endswith(b'"log":"event"}'):
+            return True
+        return line.startswith((b'{"body":', b'{"checkpoint":'))
+
+    def bodies(self) -> dict[bytes, Signed]:
+        found: dict[bytes, Signed] = {}
+        last = b""
+        while self.at < len(self._lines) and self._lines[self.at].startswith(b'{"body":'):
+            place = Place(self.at + 1)
+            fields = self._fields(place)
+            try:
+                digest = fields.hex("body", 32)
+                body = Signed.from_json(fields.any("value"))
+                fields.done()
+            except MalformedError as error:
+                raise _as_export_error(place, error) from error
+            if digest <= last or body.digest != digest:
+                raise ExportError(place, f"expected a statement of digest {digest.hex()}, in ascending order")
+            found[digest] = body
+            last = digest
+        return found
+
+    def checkpoint(self, log: Log) -> str:
+        place = Place(self.at + 1)
+        if self.at == len(self._lines):
+            raise ExportError(place, f"expected the checkpoint of the {log.value} log", cut=True)
+        fields = self._fields(place)
+        try:
+            note = fields.text("checkpoint", MAX_LINE_BYTES)
+            found = fields.text("log")
+            fields.done()
+        except MalformedError as error:
+            raise _as_export_error(place, error) from error
+        if found != log.value:
+            raise ExportError(place, f"expected the checkpoint of the {log.value} log, found {found[:20]!r}")
+        return note
+
+    def _fields(self, place: Place) -> Fields:
+        try:
+            return Fields(self._value(place), "line")
+        except MalformedError as error:
+            raise _as_export_error(place, error) from error
+
+    def _value(self, place: Place) -> Json:
+        line = self._lines[self.at]
+        if len(line) > MAX_LINE_BYTES:
+            raise ExportError(place, f"expected at most {MAX_LINE_BYTES} bytes in a line, found {len(line)}")
+        try:
+            value = decode(line)
+        except MalformedError as error:
+            raise _as_export_error(place, error) from error
+        self.at += 1
+        return value
+
+
+def _split_entry(line: bytes, index: int, log: Log, place: Place) -> tuple[bytes, bytes]:
+    """Return the entry's canonical bytes and the leaf beside it; the line is canonical, so its own ends fix both."""
+    width = len(_entry_end(index, bytes(32), log))
+    leaf_at = len(line) - width + len(f',"index":{index},"leaf":"')
+    try:
+        leaf = bytes.fromhex(line[leaf_at : leaf_at + 64].decode("ascii"))
+    except ValueError as error:
+        raise ExportError(place, "expected a leaf of 32 bytes") from error
+    if not line.startswith(_ENTRY_START) or not line.endswith(_entry_end(index, leaf, log)) or len(leaf) != 32:
+        raise ExportError(place, f"expected entry {index} of the {log.value} log")
+    return line[len(_ENTRY_START) : -width], leaf
+
+
+def _entry_end(index: int, leaf: bytes, log: Log) -> bytes:
+    return f',"index":{index},"leaf":"{leaf.hex()}","log":"{log.value}"}}'.encode()
+
+
+def _as_export_error(place: Place, error: MalformedError) -> ExportError:
+    return error if isinstance(error, ExportError) else ExportError(place, str(error))

@@ -1,0 +1,335 @@
+"""Verify an export offline: from its bytes, the pinned keys, and something known from outside it.
+
+Level log (this module) proves that the entries are those which the log key signed and w witnesses vouched for, whole
+and in order. What the entries mean is for `replay`, which the caller supplies; nothing here reads policy. A verdict
+without something known from outside says only how the log looked at its last checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from custody.audit.checkpoint import Cosigned, Log, PinnedWitness, open_checkpoint, origin_of
+from custody.audit.export import Export, ExportError, Place, read_export
+from custody.audit.note import COSIGNATURE_TYPE, ED25519_TYPE, key_id, parse_note
+from custody.audit.tree import Frontier, leaf_hash
+from custody.canonical import decode
+from custody.entries import EntryKind, MoneyEntry, Witnessed, parse_entry, statements_of
+from custody.errors import IntegrityError, MalformedError
+from custody.fields import Fields
+from custody.statements import Kind, Signed
+
+
+class VerdictKind(Enum):
+    """What an export is; the console maps each to its exit code."""
+
+    OK = "OK"
+    TRUNCATED = "TRUNCATED"
+    MODIFIED = "MODIFIED"
+    FORK = "FORK"
+    ROLLED_BACK = "ROLLED_BACK"
+    UNSIGNED = "UNSIGNED"
+    POLICY_VIOLATION = "POLICY_VIOLATION"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportKeys:
+    """What the verifier pinned. genesis: 32 bytes.  log_key: 32 bytes.  w: how many witnesses must vouch."""
+
+    genesis: bytes
+    log_key: bytes
+    witnesses: Sequence[PinnedWitness]
+    w: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome.
+
+    index: the entry that is blamed, or -1.  log: whose entry.  line: of the file, from 1, or -1.  detail: for people.
+    size, event_size: entries of the money and event log.  time: UTC seconds by which w witnesses vouched for the money
+    log, or -1.  pruned: event bodies that the export no longer holds.  anchored: compared with something known.
+    withdrawal: digest in hex, for POLICY_VIOLATION.
+    """
+
+    kind: VerdictKind
+    detail: str = ""
+    log: Log | None = None
+    index: int = -1
+    line: int = -1
+    size: int = -1
+    event_size: int = -1
+    time: int = -1
+    pruned: int = 0
+    anchored: bool = False
+    withdrawal: str = ""
+
+    def __str__(self) -> str:
+        """The short form: "MODIFIED(3)", "TRUNCATED", "OK"."""
+        name = self.withdrawal or (str(self.index) if self.index >= 0 else "")
+        return f"{self.kind.value}({name})" if name else self.kind.value
+
+
+class _Found(Exception):
+    def __init__(self, kind: VerdictKind, place: Place, detail: str) -> None:
+        super().__init__(detail)
+        index = -1 if place.index is None else place.index
+        self.verdict = Verdict(kind, detail, place.log, index, place.line)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """One log of the export, recomputed. roots: by size, where a checkpoint or an entry speaks of one."""
+
+    log: Log
+    size: int
+    roots: Mapping[int, bytes]
+    final: Cosigned
+
+
+def verify_export(
+    raw: bytes,
+    keys: ExportKeys,
+    known: str | None = None,
+    replay: Callable[[Export], Verdict | None] | None = None,
+) -> Verdict:
+    """Return what the export `raw` is: OK, or the first thing that is wrong with it and where.
+
+    Args:
+        raw: the export file.
+        keys: what the verifier pinned, read from the genesis that he knows by its hash.
+        known: a checkpoint note of either log that the verifier holds from elsewhere (signed by the log is enough).
+        replay: level full: judges what the verified entries mean; None where all is well.
+
+    Raises:
+        MalformedError, IntegrityError: `known` is no checkpoint of this log: nothing was compared.
+    """
+    # Plan: 1 lines · 2 genesis · 3 leaves · 4 final checkpoints · 5 roots · 6 WITNESS entries · 7 event roots ·
+    # 8 bodies · 9 what is known from outside · 10 replay.
+    reference = None if known is None else _open_known(known, keys)
+    try:
+        export = _read(raw)
+        _check_genesis(export, keys)
+        entries = _check_leaves(export)
+        trees = {log: _recompute(export, log, entries, keys, reference) for log in Log}
+        for tree in trees.values():
+            _check_root(export, tree, entries, keys)
+        _check_witnessed(export, trees[Log.MONEY], entries, keys)
+        _check_events(export, trees, entries)
+        pruned = _check_bodies(export, entries)
+        if reference is not None:
+            _check_known(export, trees, reference[0], reference[1], keys)
+    except _Found as found:
+        return found.verdict
+    if replay is not None and (verdict := replay(export)) is not None:
+        return verdict
+    money = trees[Log.MONEY]
+    return Verdict(
+        VerdictKind.OK,
+        f"{pruned} bodies pruned" if pruned else "",
+        size=money.size,
+        event_size=trees[Log.EVENT].size,
+        time=money.final.oldest_counted(keys.w) or -1,
+        pruned=pruned,
+        anchored=known is not None,
+    )
+
+
+def _read(raw: bytes) -> Export:
+    try:
+        return read_export(raw)
+    except ExportError as error:
+        kind = VerdictKind.TRUNCATED if error.cut else VerdictKind.MODIFIED
+        raise _Found(kind, error.place, error.message) from error
+
+
+def _check_genesis(export: Export, keys: ExportKeys) -> None:
+    if export.genesis.kind is not Kind.GENESIS or export.genesis.digest != keys.genesis:
+        raise _Found(VerdictKind.MODIFIED, Place(1), f"expected the genesis {keys.genesis.hex()}")
+    _check_endorsed(export.genesis, Place(1))
+
+
+def _check_endorsed(signed: Signed, place: Place) -> None:
+    """A statement's digest leaves its signatures free, so each must hold under the key it names."""
+    for endorsement in signed.endorsements:
+        if not signed.signed_by(endorsement.key):
+            raise _Found(VerdictKind.MODIFIED, place, f"expected a valid signature by {endorsement.key.hex()}")
+    keys = [endorsement.key for endorsement in signed.endorsements]
+    if len(set(keys)) != len(keys):
+        raise _Found(VerdictKind.MODIFIED, place, "expected each key to sign once")
+
+
+def _check_leaves(export: Export) -> tuple[MoneyEntry, ...]:
+    """Compare every entry with the leaf beside it, and return the money log's entries."""
+    for log in Log:
+        for index, (entry, leaf) in enumerate(zip(export.entries[log], export.leaves[log], strict=True)):
+            if leaf_hash(entry) != leaf:
+                raise _Found(VerdictKind.MODIFIED, export.place(log, index), "expected the leaf of this entry")
+    entries = []
+    for index, raw in enumerate(export.entries[Log.MONEY]):
+        try:
+            entries.append(parse_entry(raw))
+        except MalformedError as error:
+            raise _Found(VerdictKind.MODIFIED, export.place(Log.MONEY, index), str(error)) from error
+    return tuple(entries)
+
+
+def _recompute(
+    export: Export,
+    log: Log,
+    entries: tuple[MoneyEntry, ...],
+    keys: ExportKeys,
+    reference: tuple[Log, Cosigned] | None,
+) -> _Tree:
+    """Open the log's last checkpoint and compute its root wherever something speaks of one."""
+    line = 2 + sum(len(found) for found in export.entries.values()) + len(export.bodies) + list(Log).index(log)
+    final = _open(export.checkpoints[log], log, keys, Place(line, log))
+    size = len(export.entries[log])
+    if final.checkpoint.size > size:
+        place = Place(export.place(log, size).line, log, size)
+        raise _Found(VerdictKind.TRUNCATED, place, f"expected {final.checkpoint.size} entries, found {size}")
+    if final.checkpoint.size < size:
+        place = export.place(log, final.checkpoint.size)
+        raise _Found(VerdictKind.UNSIGNED, place, f"expected the checkpoint to cover all {size} entries")
+    wanted = {0, size}
+    if log is Log.MONEY:
+        wanted |= {index for index, entry in enumerate(entries) if entry.kind is EntryKind.WITNESS}
+    else:
+        wanted |= {entry.event_size for entry in entries}
+    if reference is not None and reference[0] is log:
+        wanted.add(reference[1].checkpoint.size)
+    return _Tree(log, size, _roots(export.leaves[log], wanted), final)
+
+
+def _roots(leaves: Sequence[bytes], wanted: set[int]) -> dict[int, bytes]:
+    tree = Frontier()
+    roots = {0: tree.root}
+    for leaf in leaves:
+        tree = tree.append(leaf)
+        if tree.size in wanted:
+            roots[tree.size] = tree.root
+    return roots
+
+
+def _open(note: str, log: Log, keys: ExportKeys, place: Place) -> Cosigned:
+    """Return the note opened: by the log, w witnesses and nobody else (an unknown line could be a changed one)."""
+    origin = origin_of(keys.genesis, log)
+    try:
+        cosigned = open_checkpoint(note, keys.log_key, origin, keys.witnesses)
+        lines = parse_note(note).signatures
+    except MalformedError as error:
+        raise _Found(VerdictKind.MODIFIED, place, str(error)) from error
+    except IntegrityError as error:
+        raise _Found(VerdictKind.UNSIGNED, place, str(error)) from error
+    known = {(w.name, key_id(w.name, COSIGNATURE_TYPE, w.key)) for w in keys.witnesses}
+    known.add((origin, key_id(origin, ED25519_TYPE, keys.log_key)))
+    if any((line.name, line.key_id) not in known for line in lines):
+        raise _Found(VerdictKind.MODIFIED, place, "expected signature lines by the log and its witnesses only")
+    if cosigned.oldest_counted(keys.w) is None:
+        detail = f"expected the cosignatures of {keys.w} witnesses, found {len(cosigned.counted)}"
+        raise _Found(VerdictKind.UNSIGNED, place, detail)
+    return cosigned
+
+
+def _check_root(export: Export, tree: _Tree, entries: tuple[MoneyEntry, ...], keys: ExportKeys) -> None:
+    """Prove the log's root; where it differs, earlier checkpoints in the log narrow down where."""
+    if tree.roots[tree.size] == tree.final.checkpoint.root:
+        return
+    good, bad = 0, tree.size
+    for index, entry in enumerate(entries if tree.log is Log.MONEY else ()):
+        if isinstance(entry.body, Witnessed):
+            seen = _open(entry.body.note, Log.MONEY, keys, export.place(Log.MONEY, index)).checkpoint
+            if (seen.size, seen.root) != (index, tree.roots[index]):
+                bad = index
+                break
+            good = index
+    if bad == 0:
+        raise _Found(VerdictKind.MODIFIED, Place(-1, tree.log), "expected the root of the empty log")
+    detail = f"expected the entries that the checkpoint covers, found another among {good}..{bad - 1}"
+    raise _Found(VerdictKind.MODIFIED, export.place(tree.log, good), detail)
+
+
+def _check_witnessed(export: Export, money: _Tree, entries: tuple[MoneyEntry, ...], keys: ExportKeys) -> None:
+    """Each WITNESS entry holds the cosigned checkpoint of exactly the entries in front of it."""
+    for index, entry in enumerate(entries):
+        if not isinstance(entry.body, Witnessed):
+            continue
+        place = export.place(Log.MONEY, index)
+        seen = _open(entry.body.note, Log.MONEY, keys, place).checkpoint
+        if seen.size < index:
+            raise _Found(VerdictKind.ROLLED_BACK, place, f"expected a checkpoint of size {index}, found {seen.size}")
+        if (seen.size, seen.root) != (index, money.roots[index]):
+            raise _Found(VerdictKind.FORK, place, f"expected the root of the {index} entries in front, found another")
+
+
+def _check_events(export: Export, trees: Mapping[Log, _Tree], entries: tuple[MoneyEntry, ...]) -> None:
+    """Each money entry names the event log as it was: a prefix of the one exported, never shorter than before."""
+    events, least = trees[Log.EVENT], 0
+    for index, entry in enumerate(entries):
+        place = export.place(Log.MONEY, index)
+        if entry.event_size < least:
+            detail = f"expected an event log of {least} or more, found {entry.event_size}"
+            raise _Found(VerdictKind.ROLLED_BACK, place, detail)
+        least = entry.event_size
+        if least > events.size:
+            cut = Place(export.place(Log.EVENT, events.size).line, Log.EVENT, events.size)
+            raise _Found(VerdictKind.TRUNCATED, cut, f"expected {least} events, as money entry {index} says")
+        if entry.event_root != events.roots[least]:
+            raise _Found(VerdictKind.FORK, place, f"expected the root of {least} events, found another")
+
+
+def _check_bodies(export: Export, entries: tuple[MoneyEntry, ...]) -> int:
+    """Prove every statement, and that none is missing or superfluous; return how many event bodies were pruned."""
+    first = 2 + sum(len(found) for found in export.entries.values())
+    named: set[bytes] = set()
+    for index, entry in enumerate(entries):
+        for digest in statements_of(entry):
+            named.add(digest)
+            if digest not in export.bodies:
+                detail = f"MISSING_BODY: expected the statement {digest.hex()}"
+                raise _Found(VerdictKind.MODIFIED, export.place(Log.MONEY, index), detail)
+    pruned = set()
+    for index, raw in enumerate(export.entries[Log.EVENT]):
+        named_here = _event_bodies(raw, export.place(Log.EVENT, index))
+        named |= named_here
+        pruned |= named_here - export.bodies.keys()
+    for number, (digest, body) in enumerate(export.bodies.items()):
+        place = Place(first + number)
+        if digest not in named:
+            raise _Found(VerdictKind.MODIFIED, place, f"expected an entry that names the statement {digest.hex()}")
+        _check_endorsed(body, place)
+    return len(pruned)
+
+
+def _event_bodies(raw: bytes, place: Place) -> set[bytes]:
+    """Return the digests that an event lists in its field "bodies": statements that may be pruned, never changed."""
+    if b'"bodies":' not in raw:
+        return set()
+    try:
+        event = Fields(decode(raw), "event").fields("fields")
+        items = event.items("bodies") if event.has("bodies") else ()
+        return {Fields({"digest": item}, "bodies").hex("digest", 32) for item in items}
+    except MalformedError as error:
+        raise _Found(VerdictKind.MODIFIED, place, str(error)) from error
+
+
+def _open_known(known: str, keys: ExportKeys) -> tuple[Log, Cosigned]:
+    origin = parse_note(known).body.partition("\n")[0]
+    log = next((log for log in Log if origin_of(keys.genesis, log) == origin), Log.MONEY)
+    return log, open_checkpoint(known, keys.log_key, origin_of(keys.genesis, log), keys.witnesses)
+
+
+def _check_known(export: Export, trees: Mapping[Log, _Tree], log: Log, known: Cosigned, keys: ExportKeys) -> None:
+    """Compare with what the verifier knows: the export must hold that very tree, and more."""
+    tree, size = trees[log], known.checkpoint.size
+    if size > tree.size:
+        place = Place(export.place(log, tree.size).line, log, tree.size)
+        detail = f"expected at least the {size} entries known, found {tree.size}"
+        vouched = tree.final.oldest_counted(keys.w)
+        if vouched is not None and known.counted and vouched > known.newest:  # vouched for as the whole log, later
+            raise _Found(VerdictKind.ROLLED_BACK, place, detail)
+        raise _Found(VerdictKind.TRUNCATED, place, detail)
+    if tree.roots[size] != known.checkpoint.root:
+        raise _Found(VerdictKind.FORK, Place(-1, log), f"expected the known root of {size} entries, found another")
