@@ -299,3 +299,18 @@ def _base64(text: str) -> bytes:
 
 def _hashes(fields: Fields, key: str) -> tuple[bytes, ...]:
     return tuple(Fields({"hash": item}, key).hex("hash", 32) for item in fields.items(key, _MAX_PROOF))
+
+
+def summary_of(answer: Answer) -> dict[str, Json]:
+    """Return what `answer` says in a few fields, for people and logs: never the signatures themselves."""
+    told: dict[str, Json] = {"node": answer.node, "withdrawal": answer.withdrawal_digest.hex()}
+    if isinstance(answer.outcome, Refused):
+        return {
+            **told,
+            "refused": answer.outcome.code,
+            "expected": answer.outcome.expected,
+            "found": answer.outcome.found,
+        }
+    if isinstance(answer.outcome, Behind):
+        return {**told, "behind": answer.outcome.size}
+    return {**told, "txid": answer.txid[::-1].hex(), "signed_inputs": len(answer.outcome)}

@@ -12,11 +12,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import NoReturn, TypeAlias, Union
+from typing import NoReturn, TypeAlias
 
 from custody.errors import MalformedError
 
-Json: TypeAlias = Union[Mapping[str, "Json"], Sequence["Json"], str, int, bool]
+Json: TypeAlias = Mapping[str, "Json"] | Sequence["Json"] | str | int | bool
 
 MAX_SAFE_INTEGER = 2**53 - 1  # RFC 7493 I-JSON: beyond it JSON readers disagree
 MAX_DEPTH = 32  # our deepest document uses under 16; deeper is an attack on the reader's stack
@@ -41,7 +41,7 @@ def decode(raw: bytes) -> Json:
     """Return the value whose canonical encoding is exactly `raw`.
 
     Raises:
-        MalformedError: NOT_JSON, DUPLICATE_KEY, NOT_CANONICAL_VALUE or NOT_CANONICAL (another encoding of a fine value).
+        MalformedError: NOT_JSON, DUPLICATE_KEY, NOT_CANONICAL_VALUE or NOT_CANONICAL (another spelling of a fine value).
     """
     try:
         value: Json = json.loads(

@@ -1,9 +1,9 @@
 """A follower's state: a pure function of (genesis, money log), shared by signers, engine, desk, CLI and verifier.
 
-Releases, stops and freezes are counted from here and from nowhere else, so spreading requests over signers evades nothing.
-An entry's T (when it happened, as witnesses saw it) is fixed by the WITNESS entry behind it; entries of the tail, which no
-WITNESS entry covers yet, get theirs from the checkpoint at hand by `settled`. What cannot be verified counts nothing;
-what is missing or contradicts itself is refused.
+Releases, stops and freezes are counted from here and from nowhere else, so spreading requests over signers evades
+nothing. An entry's T (when it happened, as witnesses saw it) is fixed by the WITNESS entry behind it; entries of the
+tail, which no WITNESS entry covers yet, get theirs from the checkpoint at hand by `settled`. What cannot be verified
+counts nothing; what is missing or contradicts itself is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from custody.address import script_of
 from custody.approval import read_approval
-from custody.audit import Cosigned, Frontier, leaf_hash, open_checkpoint
+from custody.audit import Cosigned, Frontier, WitnessKey, leaf_hash, open_checkpoint
 from custody.entries import (
     Document,
     EntryKind,
@@ -32,8 +32,9 @@ from custody.entries import (
 )
 from custody.errors import IntegrityError, MalformedError
 from custody.genesis import Genesis
-from custody.people import key_holders, verify_people
+from custody.people import verify_people
 from custody.policy import Policy
+from custody.quorum import key_holders
 from custody.statements import Kind, Signed
 from custody.transaction import TxOut
 from custody.withdrawal import RelationKind, Withdrawal, read_withdrawal
@@ -113,7 +114,7 @@ class State:
         return any(freeze.t is None or lo < freeze.t + LONE_FREEZE_SECONDS for freeze in self.freezes)
 
     def is_stopped(self, withdrawal: Withdrawal) -> StopStatement | None:
-        """Return the stop that ends `withdrawal`, if its maker may: the initiator cancels, listed people reject or veto."""
+        """Return the stop that ends `withdrawal`: a cancel by its initiator, or a reject or veto by anyone listed."""
         for stop in self.stops:
             if stop.withdrawal_digest != withdrawal.digest:
                 continue
@@ -134,12 +135,24 @@ def open_money_checkpoint(state: State, note: str) -> Cosigned:
         MalformedError, IntegrityError: what the note lacks, by code; CHECKPOINT_UNDERSIGNED for too few witnesses.
     """
     roots = state.policy.roots
-    cosigned = open_checkpoint(note, roots.log_key, state.genesis.origin("money"), roots.witnesses)
+    cosigned = open_checkpoint(note, roots.log_key, state.genesis.origin("money"), witness_keys(state.policy))
     if cosigned.oldest_counted(roots.w) is None:
         raise IntegrityError(
             "CHECKPOINT_UNDERSIGNED", f"expected {roots.w} witnesses' cosignatures, found {len(cosigned.counted)}"
         )
     return cosigned
+
+
+def witness_keys(policy: Policy) -> tuple[WitnessKey, ...]:
+    """Return the pinned witnesses as the log's notes name them."""
+    return tuple(WitnessKey(witness.name, witness.key) for witness in policy.roots.witnesses)
+
+
+def time_of(cosigned: Cosigned) -> int:
+    """Return T of what `cosigned` is the first to cover: its latest counted timestamp, UTC seconds."""
+    if cosigned.newest is None:
+        raise IntegrityError("CHECKPOINT_UNDERSIGNED", "expected a cosignature, found none")
+    return cosigned.newest
 
 
 def advance(state: State, entries: Sequence[bytes], statements: Mapping[bytes, Signed], note: str) -> State:
@@ -201,7 +214,7 @@ def _settle_all(state: State, entry: MoneyEntry) -> State:
     cosigned = open_money_checkpoint(state, entry.body.note)
     if (cosigned.checkpoint.size, cosigned.checkpoint.root) != (state.size, state.frontier.root):
         raise IntegrityError("WITNESS_ENTRY", f"expected the checkpoint of the {state.size} entries in front of it")
-    return settled(state, cosigned.newest)
+    return settled(state, time_of(cosigned))
 
 
 def _settle(state: State, pending: Pending, t: int) -> State:
@@ -241,7 +254,7 @@ def _count_at_once(state: State, pending: Pending) -> State:
 
 
 def may_stop(state: State, stop: StopStatement, signed: Signed) -> bool:
-    """Return whether `signed` is by somebody who may stop: any listed person or service rejects or cancels their own."""
+    """Return whether `signed` is by the listed person or service that it names."""
     return stop.genesis == state.genesis.hash and bool(key_holders(state.policy, signed) & {stop.by})
 
 

@@ -13,6 +13,7 @@ from custody.canonical import Json, decode, encode, tagged_hash
 from custody.errors import MalformedError
 from custody.fields import Fields
 from custody.policy import Policy, parse_policy
+from custody.quorum import key_holders
 from custody.statements import Endorsement, Kind, Signed
 from custody.wallet import Network, Wallet, parse_wallet
 
@@ -140,7 +141,7 @@ def parse_genesis(signed: Signed) -> Genesis:
     Raises:
         MalformedError: what does not hold, by code (GENESIS_..., DESCRIPTOR_..., POLICY_..., FIELD_...).
     """
-    # Plan: 1 shape · 2 wallets and who holds their keys · 3 rules · 4 wallets, nodes and rules agree · 5 safety of numbers.
+    # Plan: 1 shape · 2 wallets and who holds their keys · 3 rules · 4 all of them agree · 5 numbers that keep it safe.
     if signed.kind is not Kind.GENESIS:
         raise MalformedError("STATEMENT_KIND", f"expected a genesis, found {signed.kind.name}")
     fields = Fields(decode(signed.raw), "genesis")
@@ -178,11 +179,7 @@ def check_signed(genesis: Genesis) -> None:
         if not genesis.signed.signed_by(identity):
             raise MalformedError("GENESIS_UNSIGNED", f"expected the signature of node {name}")
     quorum = genesis.policy.admin.change_quorum
-    signers = {
-        user.name
-        for user in genesis.policy.users
-        if set(user.groups) & set(quorum.groups) and any(genesis.signed.signed_by(c.key) for c in user.credentials)
-    }
+    signers = key_holders(genesis.policy, genesis.signed, groups=quorum.groups)
     if len(signers) < quorum.threshold:
         raise MalformedError("GENESIS_UNSIGNED", f"expected {quorum.threshold} admins, found {len(signers)}")
 
@@ -240,9 +237,10 @@ def _read_wallet(fields: Fields, network: Network) -> GenesisWallet:
     if len(set(nodes)) != len(nodes):
         raise MalformedError("GENESIS_NODE_TWICE", f"expected one key per node in wallet {name}")
     if len(slots) - len(nodes) > wallet.threshold - 1:
+        most, found_count = wallet.threshold - 1, len(slots) - len(nodes)
         raise MalformedError(
             "GENESIS_TOO_MANY_DECLARED",
-            f"expected at most {wallet.threshold - 1} keys without a judge in wallet {name}, found {len(slots) - len(nodes)}",
+            f"expected at most {most} keys without a judge in wallet {name}, found {found_count}",
         )
     return GenesisWallet(name, wallet, slots)
 

@@ -1,1 +1,1 @@
-"""The service that judges and signs. Owning the coordinator gains nothing here: it signs only what it has itself judged."""
+"""The service that judges and signs: owning the coordinator gains nothing here."""

@@ -1,0 +1,26 @@
+"""Whose keys signed a document: the people and services of the rules, counted as persons, never as signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from custody.policy import Policy
+from custody.statements import Signed
+
+
+def key_holders(policy: Policy, signed: Signed, groups: Collection[str] | None = None) -> frozenset[str]:
+    """Return the names of the principals whose pinned key made a valid signature of `signed`.
+
+    Args:
+        policy: the rules that pin the keys.
+        signed: the document; an unknown key counts nothing.
+        groups: where given, only users in one of these groups count.
+    """
+    listed = policy.principals if groups is None else policy.users
+    keys = {endorsement.key for endorsement in signed.endorsements}
+    return frozenset(
+        principal.name
+        for principal in listed
+        if (groups is None or set(groups) & set(principal.groups))
+        and any(c.key in keys and signed.signed_by(c.key) for c in principal.credentials)
+    )

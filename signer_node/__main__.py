@@ -1,0 +1,168 @@
+"""`python3 -m signer_node ...`: what an operator does on a node. Parts that need a network load only when asked for.
+
+Exit codes: 0 done, 1 breakage, 2 usage, 3 refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from custody.bundle import summary_of
+from custody.curve import require_native
+from custody.errors import CustodyError, MalformedError, Refused
+from custody.fields import parse_hex
+from custody.genesis import Genesis
+from custody.words import word_rows, words
+from signer_node import ceremony, offline
+from signer_node.clock import SystemClock
+from signer_node.config import NodeConfig, load_config
+from signer_node.seed import forbid_core_dumps
+
+DONE, BROKEN, USAGE, REFUSED = 0, 1, 2, 3
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; print one JSON line; return the exit code."""
+    if sys.flags.optimize:
+        return _fail("OPTIMIZED", "expected python without -O: libraries check with assert")
+    forbid_core_dumps()
+    args = _parser().parse_args(arguments)
+    try:
+        require_native()
+        return int(args.run(args))
+    except CustodyError as error:
+        return _fail(error.code, error.message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="signer_node", description="A signer node: judges, then signs.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=text, description=text)
+        found.add_argument("--config", type=Path, required=True, help="this node's TOML file")
+        found.set_defaults(run=run)
+        return found
+
+    record = command("record", _record, "make this node's keys where they live and write its signed key record")
+    record.add_argument("--out", type=Path, required=True)
+    endorse = command("endorse", _endorse, "show a genesis and sign it with this node's identity key")
+    endorse.add_argument("genesis", type=Path)
+    endorse.add_argument("--out", type=Path, required=True)
+    pin = command("pin", _pin, "pin a genesis on this node for ever")
+    pin.add_argument("hash", help="as compared between machines: 64 hex digits, or the twelve words in quotes")
+    pin.add_argument("genesis", type=Path)
+    sign = command("offline", _offline, "answer one bundle from a file into a file")
+    sign.add_argument("bundle", type=Path)
+    sign.add_argument("--out", type=Path, required=True)
+    sign.add_argument("--yes", action="store_true", help="sign what the rules allow without asking the operator")
+    delta = command("delta", _delta, "follow the log entries in a delta file")
+    delta.add_argument("delta", type=Path)
+    command("state", _state, "print what this node has followed")
+    command("online", _online, "dial the coordinator and answer what it hands out")
+    command("witness", _witness, "cosign checkpoints that are consistent with all this witness saw")
+    return parser
+
+
+def _record(args: argparse.Namespace) -> int:
+    config = load_config(args.config)
+    signed = asyncio.run(ceremony.make_record(config, SystemClock().now()))
+    offline.write_carried(args.out, signed.to_bytes())
+    return _print({"node": config.name, "record": signed.digest.hex(), "words": " ".join(words(signed.digest))})
+
+
+def _endorse(args: argparse.Namespace) -> int:
+    config, genesis = load_config(args.config), ceremony.read_genesis_file(args.genesis)
+    _show(genesis)
+    endorsement = asyncio.run(ceremony.sign_genesis(config, genesis))
+    offline.write_carried(args.out, json.dumps(endorsement.to_json(), sort_keys=True).encode())
+    return _print(_genesis_json(config, genesis))
+
+
+def _pin(args: argparse.Namespace) -> int:
+    config, genesis = load_config(args.config), ceremony.read_genesis_file(args.genesis)
+    _show(genesis)
+    asyncio.run(ceremony.pin(config, genesis, _typed_hash(args.hash, genesis)))
+    return _print(_genesis_json(config, genesis))
+
+
+def _typed_hash(typed: str, genesis: Genesis) -> bytes:
+    """Return the hash that the operator means: hex, or the twelve words where they are those of `genesis`."""
+    if " " not in typed.strip():
+        return parse_hex(typed.strip(), "hash", 32)
+    if tuple(typed.split()) != words(genesis.hash):
+        raise MalformedError("GENESIS_WORDS", f"expected the words of this file: {' '.join(words(genesis.hash))}")
+    return genesis.hash
+
+
+def _offline(args: argparse.Namespace) -> int:
+    config = load_config(args.config)
+    node = offline.open_node(config, SystemClock(), ask=None if args.yes else _ask)
+    answer = asyncio.run(offline.answer_file(node, args.bundle, args.out))
+    _print(summary_of(answer))
+    return REFUSED if isinstance(answer.outcome, Refused) else DONE
+
+
+def _ask(page: str) -> bool:
+    print(page, file=sys.stderr)
+    print("\nType SIGN to sign this, anything else to refuse: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip() == "SIGN"
+
+
+def _delta(args: argparse.Namespace) -> int:
+    node = offline.open_node(load_config(args.config), SystemClock())
+    return _print({"size": asyncio.run(node.take_delta(offline.read_carried(args.delta)))})
+
+
+def _state(args: argparse.Namespace) -> int:
+    config = load_config(args.config)
+    state = offline.open_node(config, SystemClock()).state
+    return _print({"node": config.name, "size": state.size, "releases": len(state.releases)})
+
+
+def _online(args: argparse.Namespace) -> int:
+    from signer_node import online
+
+    return online.run(load_config(args.config))
+
+
+def _witness(args: argparse.Namespace) -> int:
+    from signer_node import witness_server
+
+    return asyncio.run(witness_server.run(args.config)) or DONE
+
+
+def _show(genesis: Genesis) -> None:
+    lines = [f"Genesis {genesis.hash.hex()} on {genesis.network.value} ({genesis.purpose.value})"]
+    lines += [f"  wallet {name}: first address {address}" for name, address in ceremony.first_addresses(genesis)]
+    lines += ["Compare these words between all machines before you pin:"]
+    lines += [f"  {row}" for row in word_rows(genesis.hash).splitlines()]
+    print("\n".join(lines), file=sys.stderr)
+
+
+def _genesis_json(config: NodeConfig, genesis: Genesis) -> dict[str, object]:
+    addresses = dict(ceremony.first_addresses(genesis))
+    return {
+        "node": config.name,
+        "genesis": genesis.hash.hex(),
+        "words": " ".join(words(genesis.hash)),
+        "first_addresses": addresses,
+    }
+
+
+def _print(value: dict[str, object]) -> int:
+    print(json.dumps(value, sort_keys=True))
+    return DONE
+
+
+def _fail(code: str, message: str) -> int:
+    print(json.dumps({"error": code, "message": message}), file=sys.stderr)
+    return BROKEN
+
+
+if __name__ == "__main__":
+    sys.exit(main())

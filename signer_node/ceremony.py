@@ -1,0 +1,119 @@
+"""A node's part in the ceremony, always by a command given on the node itself: make a key, sign the genesis, pin it.
+
+Nothing here listens to a network. What people compare between machines are the twelve words.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from custody.address import address_of
+
+from custody import ed25519
+from custody.errors import IntegrityError
+from custody.genesis import Genesis, KeyRecord, check_signed, node_identities, parse_genesis
+from custody.statements import Endorsement, Kind, Signed, endorse, sign
+from signer_node.backends import make_key, open_backend
+from signer_node.backends.port import Access, VaultAccess
+from signer_node.config import NodeConfig, VaultConfig
+from signer_node.judge import Pinned
+from signer_node.records import write_once
+
+IDENTITY_FILE = "identity.key"
+GENESIS_FILE = "genesis.json"
+_MAX_GENESIS_BYTES = 4 * 1024 * 1024  # 64 wallets with records and one rules document are under 1 MiB
+
+
+def access_of(config: NodeConfig, vault: VaultConfig | None) -> Access:
+    """Return what the key backend needs; secrets are read when they are needed, never kept."""
+    passphrase_file = config.passphrase
+    return Access(
+        node=config.name,
+        network=config.network,
+        passphrase=None if passphrase_file is None else lambda: bytearray(passphrase_file.read_bytes().strip()),
+        vault=None
+        if vault is None
+        else VaultAccess(
+            vault.ca, vault.role, vault.role_id, wrapped=lambda: vault.wrapped_secret_id.read_text().strip()
+        ),
+    )
+
+
+async def make_record(config: NodeConfig, made_at: int) -> Signed:
+    """Make this node's identity and bitcoin keys where they live, once, and return its signed key record.
+
+    Raises:
+        IntegrityError: FILE_EXISTS where the node has an identity already.
+        ConflictError: SEED_EXISTS.
+    """
+    config.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    seed = os.urandom(32)
+    write_once(config.state / IDENTITY_FILE, seed.hex().encode())
+    material = await make_key(config.backend, access_of(config, config.keysmith))
+    record = KeyRecord(config.name, ed25519.public_key(seed), config.network, material.key, made_at)
+    return sign(Kind.RECORD, record.to_json(), seed)
+
+
+def identity_seed(config: NodeConfig) -> bytes:
+    """Return this node's identity seed: 32 bytes."""
+    return bytes.fromhex((config.state / IDENTITY_FILE).read_text())
+
+
+def read_genesis_file(path: Path) -> Genesis:
+    """Return the genesis in `path`, proven in itself; who signed it is another question."""
+    with path.open("rb") as file:
+        return parse_genesis(Signed.from_bytes(file.read(_MAX_GENESIS_BYTES)))
+
+
+async def sign_genesis(config: NodeConfig, genesis: Genesis) -> Endorsement:
+    """Return this node's signature of `genesis`, after it found its own key in its own slot.
+
+    Raises:
+        IntegrityError: GENESIS_NOT_MINE.
+    """
+    await _check_mine(config, genesis)
+    return endorse(Kind.GENESIS, genesis.signed.raw, identity_seed(config))
+
+
+async def pin(config: NodeConfig, genesis: Genesis, typed_hash: bytes) -> None:
+    """Make `genesis` this node's root for ever.
+
+    Args:
+        config: of this node.
+        genesis: from the file that the operator brought.
+        typed_hash: 32 bytes, as the operator gave it on this machine after comparing words.
+
+    Raises:
+        IntegrityError: GENESIS_HASH (other than typed), GENESIS_NOT_MINE, FILE_EXISTS (pinned already).
+        MalformedError: GENESIS_UNSIGNED.
+    """
+    # Plan: 1 it is what people compared · 2 everybody signed it · 3 my own key is in it · 4 write once.
+    if genesis.hash != typed_hash:
+        raise IntegrityError("GENESIS_HASH", f"expected {typed_hash.hex()}, found {genesis.hash.hex()}")
+    check_signed(genesis)
+    await _check_mine(config, genesis)
+    write_once(config.state / GENESIS_FILE, genesis.signed.to_bytes())
+
+
+def pinned(config: NodeConfig) -> Pinned:
+    """Return what this node pinned. Raises IntegrityError NOT_PINNED before `pin` was given."""
+    path = config.state / GENESIS_FILE
+    if not path.exists():
+        raise IntegrityError("NOT_PINNED", f"expected a genesis pinned on node {config.name}: signer_node pin HASH")
+    return Pinned(read_genesis_file(path), config.name)
+
+
+def first_addresses(genesis: Genesis) -> tuple[tuple[str, str], ...]:
+    """Return (wallet name, first receiving address) as this node derives them itself."""
+    return tuple((w.name, address_of(w.wallet.script(0, 0).script, genesis.network)) for w in genesis.wallets)
+
+
+async def _check_mine(config: NodeConfig, genesis: Genesis) -> None:
+    """Prove that the key which this node's backend holds now stands in the slot that bears this node's name."""
+    material = await open_backend(config.backend, access_of(config, config.vault)).public()
+    keys = [slot.key for wallet in genesis.wallets for slot in wallet.slots if slot.node == config.name]
+    identity = node_identities(genesis).get(config.name)
+    own = (ed25519.public_key(identity_seed(config)), material.key, config.network)
+    if not keys or {(identity, key, genesis.network) for key in keys} != {own}:
+        raise IntegrityError("GENESIS_NOT_MINE", f"expected the identity and key of node {config.name} in its slot")

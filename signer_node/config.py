@@ -1,0 +1,120 @@
+"""What a node is told by its operator: one TOML file, every key known, paths relative to the file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from custody.wallet import Network
+
+from custody.canonical import Json
+from custody.errors import MalformedError
+from custody.fields import Fields
+
+MAX_CONFIG_BYTES = 64 * 1024  # a node's configuration is one screen
+
+
+@dataclass(frozen=True, slots=True)
+class VaultConfig:
+    """How this node enters its Vault. wrapped_secret_id: file that holds a wrapping token, replaced after each use."""
+
+    ca: Path
+    role: str
+    role_id: str
+    wrapped_secret_id: Path
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """PEM files of one mTLS identity and of the authority that issued the other side's."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorConfig:
+    """Where an online node dials. address: host:port."""
+
+    address: str
+    tls: TlsConfig
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """One node.
+
+    state: directory of identity key, pinned genesis, followed log and journal.  backend: URI of the key.
+    passphrase: file, for sealed-file.  vault: for vault-*.  keysmith: enters Vault once, to make the key.
+    """
+
+    name: str
+    network: Network
+    state: Path
+    backend: str
+    passphrase: Path | None
+    vault: VaultConfig | None
+    keysmith: VaultConfig | None
+    coordinator: CoordinatorConfig | None
+
+
+def read_toml(path: Path) -> tuple[Fields, Path]:
+    """Return the fields of a TOML file and the directory that its paths are relative to.
+
+    Raises:
+        MalformedError: CONFIG_UNREADABLE, with the parser's line.
+    """
+    try:
+        with path.open("rb") as file:
+            value: Mapping[str, Json] = tomllib.loads(file.read(MAX_CONFIG_BYTES).decode())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise MalformedError("CONFIG_UNREADABLE", f"{path.name}: {error}") from error
+    return Fields(value, path.name), path.resolve().parent
+
+
+def load_config(path: Path) -> NodeConfig:
+    """Return the node's configuration. Raises MalformedError (CONFIG_UNREADABLE, FIELD_...): it does not start."""
+    fields, base = read_toml(path)
+    network_text = fields.text("network")
+    network = next((n for n in Network if n.value == network_text), None)
+    if network is None:
+        raise MalformedError("NETWORK", f"expected a known network, found {network_text[:20]!r}")
+    config = NodeConfig(
+        name=fields.name("name"),
+        network=network,
+        state=base / fields.text("state"),
+        backend=fields.text("backend", 1024),
+        passphrase=base / fields.text("passphrase") if fields.has("passphrase") else None,
+        vault=_vault(fields.fields("vault"), base) if fields.has("vault") else None,
+        keysmith=_vault(fields.fields("keysmith"), base) if fields.has("keysmith") else None,
+        coordinator=_coordinator(fields.fields("coordinator"), base) if fields.has("coordinator") else None,
+    )
+    fields.done()
+    return config
+
+
+def read_tls(fields: Fields, base: Path) -> TlsConfig:
+    """Read {ca, certificate, key}."""
+    tls = TlsConfig(base / fields.text("ca"), base / fields.text("certificate"), base / fields.text("key"))
+    fields.done()
+    return tls
+
+
+def _vault(fields: Fields, base: Path) -> VaultConfig:
+    vault = VaultConfig(
+        ca=base / fields.text("ca"),
+        role=fields.text("role"),
+        role_id=fields.text("role_id"),
+        wrapped_secret_id=base / fields.text("wrapped_secret_id"),
+    )
+    fields.done()
+    return vault
+
+
+def _coordinator(fields: Fields, base: Path) -> CoordinatorConfig:
+    coordinator = CoordinatorConfig(fields.text("address"), read_tls(fields.fields("tls"), base))
+    fields.done()
+    return coordinator

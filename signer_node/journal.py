@@ -1,0 +1,78 @@
+"""A node's own memory: what it signed, and the latest time it accepted. Written before a signature can exist.
+
+Everything else a node knows is a pure function of the genesis and the money log; this file is what the log cannot know.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from custody.canonical import decode, encode
+from custody.errors import IntegrityError
+from custody.fields import Fields
+from custody.transaction import OutPoint
+from signer_node.judge import Cleared, OwnSignature
+from signer_node.records import RecordFile
+
+
+class Journal:
+    """The journal of one node under one genesis.
+
+    Args:
+        path: its file; opened for as long as the node runs.
+        genesis: 32 bytes; a journal of another genesis is refused (JOURNAL_OTHER).
+    """
+
+    def __init__(self, path: Path, genesis: bytes) -> None:
+        self._file = RecordFile(path)
+        self.signed: tuple[OwnSignature, ...] = ()
+        self.high_water = 0
+        if not self._file.records:
+            self._file.append(encode({"genesis": genesis.hex()}))
+        opened, *records = self._file.records
+        if Fields(decode(opened), "journal").hex("genesis", 32) != genesis:
+            raise IntegrityError("JOURNAL_OTHER", f"expected the journal of genesis {genesis.hex()[:16]}")
+        for raw in records:
+            self._take(raw)
+
+    def has(self, txid: bytes) -> bool:
+        """Return whether this transaction (32 bytes, wire order, unsigned) was journalled before."""
+        return any(own.txid == txid for own in self.signed)
+
+    def record(self, cleared: Cleared) -> None:
+        """Make durable that `cleared` is about to be signed; a repeat only moves the high-water mark."""
+        own = () if self.has(cleared.txid) else [cleared]
+        if not own and cleared.lo <= self.high_water:
+            return
+        raw = encode(
+            {
+                "high_water": max(self.high_water, cleared.lo),
+                "signed": [
+                    {
+                        "withdrawal_digest": c.withdrawal_digest.hex(),
+                        "family": c.family.hex(),
+                        "txid": c.txid[::-1].hex(),
+                        "release_index": c.release_index,
+                        "outpoints": [str(outpoint) for outpoint in sorted(c.outpoints)],
+                    }
+                    for c in own
+                ],
+            }
+        )
+        self._file.append(raw)
+        self._take(raw)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+    def _take(self, raw: bytes) -> None:
+        fields = Fields(decode(raw), "journal")
+        self.high_water = max(self.high_water, fields.time("high_water"))
+        for item in fields.items("signed", 1):
+            signed = Fields(item, "signed")
+            outpoints = frozenset(OutPoint.parse(str(text)) for text in signed.items("outpoints"))
+            own = OwnSignature(
+                signed.hex("withdrawal_digest", 32), signed.hex("family", 32), signed.hex("txid", 32)[::-1], outpoints
+            )
+            self.signed = (*self.signed, own)

@@ -1,0 +1,427 @@
+"""Judge a bundle: decide whether this signer may sign.
+
+Pure: no clock, network, file or log. `judge` is the only maker of `Cleared`, and a backend signs nothing else.
+It does not choose coins, talk to a vault or remember anything; `custody.follow` holds the state it reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from custody.facts import Facts, ShapeLimits, check_matches, read_facts
+from custody.psbt import Psbt, parse
+from custody.signatures import accept, sighashes
+from custody.wallet import ScriptBook
+
+from custody.approval import Approval, read_approval
+from custody.audit import Cosigned, leaf_hash, verify_inclusion
+from custody.bundle import Behind, Bundle
+from custody.decide import Allow, Deny, check_feerate, decide
+from custody.decide import Case as PolicyCase
+from custody.entries import MoneyEntry, Release, parse_entry
+from custody.errors import CustodyError, Refused
+from custody.follow import State, advance, family_of, open_money_checkpoint, settled, time_of
+from custody.genesis import Genesis, GenesisWallet
+from custody.interval import Interval
+from custody.people import verify_people
+from custody.policy import Location
+from custody.policy.budgets import families_of
+from custody.policy.terms import Delay, SignersRequired
+from custody.release import release_of
+from custody.statements import Signed
+from custody.transaction import OutPoint
+from custody.withdrawal import RelationKind, Withdrawal, read_withdrawal
+
+ONLINE_FRESHNESS_S = (
+    300  # protocol.md step 2: a freeze reaches an online signer at latest 60 s + 5 min after it was posted
+)
+ENTRY_TIME_TOLERANCE_S = 600  # protocol.md "WITNESS": an entry's own time is for display and must not mislead
+REPAYMENT_SECONDS = 90 * 86_400  # protocol.md "Withdrawal": how long `new` may not pay the same again
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What this node knows from its own machine: the genesis it pinned and its name in it."""
+
+    genesis: Genesis
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSignature:
+    """One transaction that this node signed before, from its journal. Digests and txid: 32 bytes."""
+
+    withdrawal_digest: bytes
+    family: bytes
+    txid: bytes
+    outpoints: frozenset[OutPoint]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """This machine's clock and the largest `lo` it ever accepted, UTC seconds."""
+
+    now: int
+    high_water: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """Permission to sign exactly these digests: made by `judge` and by nothing else.
+
+    digests: 32 bytes per input.  paths: (branch, index) per input.  pubkeys: this node's own key per input, 33 bytes.
+    """
+
+    withdrawal_digest: bytes
+    family: bytes
+    txid: bytes
+    release_index: int
+    outpoints: frozenset[OutPoint]
+    digests: tuple[bytes, ...]
+    paths: tuple[tuple[int, int], ...]
+    pubkeys: tuple[bytes, ...]
+    lo: int
+    raw_bundle: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """outcome: may this node sign.  state: with the bundle's log part taken in, where it verified; else as before."""
+
+    outcome: Cleared | Refused | Behind
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What the steps read: the bundle, and what earlier steps have proven of it.
+
+    state: settled, so that every entry has its T.  t: T(RELEASE).
+    """
+
+    bundle: Bundle
+    me: Pinned
+    state: State
+    mine: tuple[OwnSignature, ...]
+    time: Interval
+    wallet: GenesisWallet
+    key_index: int
+    withdrawal: Withdrawal
+    approvals: tuple[tuple[Approval, Signed], ...]
+    entry: MoneyEntry
+    release: Release
+    t: int
+    psbt: Psbt
+    facts: Facts
+    book: ScriptBook
+    digests: tuple[bytes, ...]
+
+    @property
+    def others(self) -> tuple[Release, ...]:
+        """Every admissible release in the log but the one that is judged."""
+        return tuple(r.release for r in self.state.releases if r.index != self.bundle.release_index)
+
+
+def judge(
+    bundle: Bundle, me: Pinned, state: State, moment: Moment, mine: tuple[OwnSignature, ...], book: ScriptBook
+) -> Judged:
+    """Return `Cleared` if every step of protocol.md "judge" holds for `bundle`, else the first refusal.
+
+    Args:
+        bundle: as received; nothing in it has been believed yet.
+        me: what is pinned on this machine.
+        state: followed from the money log so far.
+        moment: this machine's time.
+        mine: what this node signed before.
+        book: script cache of the bundle's wallet; a cache only, it proves nothing.
+    """
+    # Plan: 0 mine · 2 log (first, since rules, freezes and releases are read from it) · 1 rules · 3 coins · 4 shape
+    #       · 5 people, cold first · 6 policy · 7 not a second payment.
+    advanced = state
+    try:
+        if refused := is_mine(bundle, me):
+            return Judged(refused, state)
+        if bundle.log.first > state.size:
+            return Judged(Behind(state.size), state)
+        advanced = advance(state, bundle.log.from_size(state.size), bundle.log.by_digest(), bundle.log.note)
+        case = prove(bundle, me, advanced, moment, mine, book)
+        if isinstance(case, Refused):
+            return Judged(case, advanced)
+        steps = (shape_is_asked, people_agreed, policy_allows, pays_once)
+        for step in steps:  # first refusal wins: later steps may rely on what earlier ones proved
+            if refused := step(case):
+                return Judged(refused, advanced)
+        return Judged(_clear(case), advanced)
+    except CustodyError as error:  # what cannot be read or contradicts itself is refused like what is not allowed
+        return Judged(Refused(error.code, "what protocol.md says of it", error.message), advanced)
+
+
+def is_mine(bundle: Bundle, me: Pinned) -> Refused | None:
+    """Step 0: made for this node, under the genesis that this node pinned (versions and sizes: `parse_bundle`)."""
+    if bundle.genesis != me.genesis.hash:
+        return Refused("GENESIS_OTHER", me.genesis.hash.hex(), bundle.genesis.hex())
+    if bundle.node != me.node:
+        return Refused("NODE_OTHER", me.node, bundle.node)
+    return None
+
+
+def prove(
+    bundle: Bundle, me: Pinned, state: State, moment: Moment, mine: tuple[OwnSignature, ...], book: ScriptBook
+) -> Case | Refused:
+    """Steps 2, 1 and 3: time, rules, the logged release, and the coins; everything later steps stand on."""
+    fresh = open_money_checkpoint(state, bundle.log.note)
+    time = interval_of(state, fresh, moment)
+    if refused := is_fresh(state, me, fresh, moment, time) or rules_stand(state, me, time):
+        return refused
+    logged = release_is_logged(bundle, state, time)
+    if isinstance(logged, Refused):
+        return logged
+    settled_state, entry, release, t = logged
+    withdrawal = read_withdrawal(bundle.withdrawal)
+    wallet = me.genesis.wallet(withdrawal.wallet_id)
+    key_index = None if wallet is None else wallet.key_index(me.node)
+    if wallet is None or key_index is None:
+        return Refused("WALLET_OTHER", f"a wallet that node {me.node} holds a key of", withdrawal.wallet_id.hex())
+    psbt = parse(bundle.psbt)
+    facts = read_facts(psbt, book, shape_limits(settled_state, withdrawal))
+    if isinstance(facts, Refused):
+        return facts
+    approvals = tuple((read_approval(signed), signed) for signed in bundle.approvals)
+    return Case(
+        bundle=bundle,
+        me=me,
+        state=settled_state,
+        mine=mine,
+        time=time,
+        wallet=wallet,
+        key_index=key_index,
+        withdrawal=withdrawal,
+        approvals=approvals,
+        entry=entry,
+        release=release,
+        t=t,
+        psbt=psbt,
+        facts=facts,
+        book=book,
+        digests=sighashes(psbt, facts, book),
+    )
+
+
+def interval_of(state: State, fresh: Cosigned, moment: Moment) -> Interval:
+    """Return the time as an interval (protocol.md "Time"): lo for what must have passed, hi for what must not."""
+    oldest = fresh.oldest_counted(state.policy.roots.w)
+    lo = min(moment.now, moment.now if oldest is None else oldest)
+    return Interval(lo=lo, hi=max(moment.now, moment.high_water))
+
+
+def is_fresh(state: State, me: Pinned, fresh: Cosigned, moment: Moment, time: Interval) -> Refused | None:
+    """Step 2, first half: the checkpoint is recent for a node that stands where this one does."""
+    policy = state.policy
+    node = policy.roots.node(me.node)
+    online = node is None or node.location is Location.ONLINE
+    limit = ONLINE_FRESHNESS_S if online else policy.limits.bundle_max_age_s
+    if moment.now > time_of(fresh) + policy.limits.bundle_max_age_s:
+        return Refused(
+            "CLOCK_AHEAD", f"a clock at most {policy.limits.bundle_max_age_s} s beyond every witness", "more"
+        )
+    if time.hi - time.lo > limit:
+        return Refused("CHECKPOINT_STALE", f"cosignatures at most {limit} s old", f"{time.hi - time.lo} s")
+    return None
+
+
+def rules_stand(state: State, me: Pinned, time: Interval) -> Refused | None:
+    """Step 1: rules that this node could follow, in effect and not past `not_after`; not frozen."""
+    policy = state.policy
+    if state.rules_changed:
+        return Refused("RULES_NOT_FOLLOWED", "rules of the genesis", f"a rule document at {state.rules_changed[0]}")
+    if time.lo < policy.effective_from or time.hi >= policy.not_after:
+        return Refused("RULES_EXPIRED", f"{policy.effective_from}..{policy.not_after}", f"{time.lo}..{time.hi}")
+    if state.is_frozen(time.lo):
+        return Refused("FROZEN", "no freeze in the log", ", ".join(sorted(f.by for f in state.freezes)))
+    if policy.roots.node(me.node) is None:
+        return Refused("NODE_UNLISTED", f"node {me.node} in the rules' roots", "none")
+    return None
+
+
+def release_is_logged(bundle: Bundle, state: State, time: Interval) -> tuple[State, MoneyEntry, Release, int] | Refused:
+    """Step 2, second half: the RELEASE is in the cosigned log, counts, and is recent. Returns the settled state too."""
+    covering = open_money_checkpoint(state, bundle.covering)
+    fresh = open_money_checkpoint(state, bundle.log.note).checkpoint
+    if (covering.checkpoint.size, covering.checkpoint.root) != (fresh.size, fresh.root):
+        return Refused(
+            "COVERING_OTHER", "the first checkpoint of the same log size", f"size {covering.checkpoint.size}"
+        )
+    settled_state = settled(state, time_of(covering))
+    found = next((r for r in settled_state.releases if r.index == bundle.release_index), None)
+    if found is None:
+        return Refused("RELEASE_INADMISSIBLE", f"a release that counts at index {bundle.release_index}", "none")
+    raw = _entry_at(bundle)
+    if raw is None:
+        return Refused("RELEASE_MISSING", f"entry {bundle.release_index} in the bundle", "none")
+    if not verify_inclusion(leaf_hash(raw), bundle.release_index, fresh.size, bundle.inclusion, fresh.root):
+        return Refused("INCLUSION", f"a proof of entry {bundle.release_index} in size {fresh.size}", "another")
+    entry = parse_entry(raw)
+    age_s = time.hi - found.t
+    if age_s > state.policy.limits.bundle_max_age_s:
+        return Refused("RELEASE_STALE", f"a release at most {state.policy.limits.bundle_max_age_s} s old", f"{age_s} s")
+    if abs(entry.time - found.t) > ENTRY_TIME_TOLERANCE_S:
+        return Refused("ENTRY_TIME", f"within {ENTRY_TIME_TOLERANCE_S} s of {found.t}", str(entry.time))
+    return settled_state, entry, found.release, found.t
+
+
+def _entry_at(bundle: Bundle) -> bytes | None:
+    at = bundle.release_index - bundle.log.first
+    return bundle.log.entries[at] if 0 <= at < len(bundle.log.entries) else None
+
+
+def shape_limits(state: State, withdrawal: Withdrawal) -> ShapeLimits:
+    """Return the bounds on change that hold for `withdrawal` under the rules in force."""
+    limits = state.policy.limits
+    return ShapeLimits(
+        highest_change_index=state.highest_change_index(withdrawal.wallet_id),
+        change_floor_sats=limits.change_floor_sats,
+        max_change_outputs=limits.change_max_outputs,
+    )
+
+
+def shape_is_asked(case: Case) -> Refused | None:
+    """Step 4: the transaction is what was asked and what was logged, at a fee inside every bound."""
+    withdrawal, facts, policy = case.withdrawal, case.facts, case.state.policy
+    if withdrawal.genesis != case.me.genesis.hash:
+        return Refused("GENESIS_OTHER", case.me.genesis.hash.hex(), withdrawal.genesis.hex())
+    if policy.version < withdrawal.rules_floor:
+        return Refused("RULES_FLOOR", f"rules version >= {withdrawal.rules_floor}", str(policy.version))
+    if case.time.hi >= withdrawal.expires_at:
+        return Refused("WITHDRAWAL_EXPIRED", f"before {withdrawal.expires_at}", str(case.time.hi))
+    if refused := check_matches(withdrawal, facts, case.wallet.wallet):
+        return refused
+    if refused := check_feerate(policy.limits, facts.fee_sats, facts.vsize_vb):
+        return refused
+    family = family_of(case.state, withdrawal)
+    digests = tuple(approval.digest for approval, _ in case.approvals)
+    if family is None or case.release != release_of(withdrawal, digests, facts, family, case.entry.time):
+        return Refused("RELEASE_MISMATCH", "a release of exactly this transaction", "another")
+    return None
+
+
+def people_agreed(case: Case) -> Refused | None:
+    """Step 5, first half: the initiator asked, the approvers named in the RELEASE agreed, nobody stopped it."""
+    if stop := case.state.is_stopped(case.withdrawal):
+        return Refused("STOPPED", "no stop of this withdrawal in the log", f"{stop.cause.value} by {stop.by}")
+    return verify_people(case.state.policy, case.withdrawal, case.bundle.withdrawal, case.approvals, case.t)
+
+
+def policy_allows(case: Case) -> Refused | None:
+    """Step 6: my rules say Allow, counting every admissible release; then step 5, second half: cold first."""
+    decision = decide(case.state.policy, policy_case(case))
+    if isinstance(decision, Deny):
+        return decision.refused
+    if not isinstance(decision, Allow):
+        lack = decision.missing[0]
+        return Refused("APPROVALS_MISSING", f"{lack.needed} more of {lack.of} by rule {lack.rule}", f"{len(lack.have)}")
+    return delay_is_over(case, decision.delay) or cold_signed_first(case, decision.signers)
+
+
+def delay_is_over(case: Case, delay: Delay) -> Refused | None:
+    """The wait that the rules ask for runs from T of the first NOTICE of this withdrawal, and ends by lo."""
+    if not delay.seconds:
+        return None
+    noticed = [t for digest, t in case.state.notices if digest == case.withdrawal.digest]
+    if not noticed:
+        return Refused("DELAY_NOT_STARTED", f"a NOTICE {delay.seconds} s ago", "none")
+    ends = min(noticed) + delay.seconds
+    return None if case.time.lo >= ends else Refused("DELAY_RUNNING", f"{ends} or later", str(case.time.lo))
+
+
+def policy_case(case: Case) -> PolicyCase:
+    """Return what the policy language judges, read from the proven case."""
+    return PolicyCase(
+        withdrawal=case.withdrawal,
+        facts=case.facts,
+        approvals=case.approvals,
+        family=case.release.family,
+        families=families_of((r.release, r.t) for r in case.state.releases),
+        time=case.time,
+        t_release=case.t,
+    )
+
+
+def cold_signed_first(case: Case, required: SignersRequired) -> Refused | None:
+    """A node signs only behind valid signatures, on every input, of all who come before it: offline, included, rest."""
+    me, policy, wallet = case.me.node, case.state.policy, case.wallet
+    if me in required.exclude:
+        return Refused("SIGNER_EXCLUDED", f"rules that let {me} sign", f"{me} excluded")
+    offline = {n.name for n in policy.roots.nodes if n.location is Location.OFFLINE}
+    included = [s.node for s in wallet.slots if s.node is not None and s.node in required.include]
+    if len(included) < len(required.include) or _least_signers(required, offline) > wallet.wallet.threshold:
+        return Refused("SIGNERS_IMPOSSIBLE", f"required signers within m = {wallet.wallet.threshold}", "more")
+    signed = _signed_nodes(case)
+    cold = len(signed & offline)
+    if me not in offline and cold < required.min_offline:
+        return Refused("COLD_FIRST", f"{required.min_offline} offline signatures", str(cold))
+    before = included[: included.index(me)] if me in included else [] if me in offline else included
+    missing = [name for name in before if name not in signed]
+    return Refused("INCLUDED_FIRST", f"the signature of {missing[0]}", "none") if missing else None
+
+
+def _least_signers(required: SignersRequired, offline: set[str]) -> int:
+    cold_included = len([name for name in required.include if name in offline])
+    return len(required.include) + max(0, required.min_offline - cold_included)
+
+
+def _signed_nodes(case: Case) -> set[str]:
+    """Return the nodes whose signatures in the bundle are valid over this transaction on every input."""
+    accepted = accept(case.psbt, case.facts, case.book, case.bundle.signatures)
+    return {slot.node for at, slot in enumerate(case.wallet.slots) if slot.node is not None and at in accepted.signed}
+
+
+def pays_once(case: Case) -> Refused | None:
+    """Step 7: this transaction conflicts with every other of its family, and repeats no other payment."""
+    outpoints, digest, family = case.facts.outpoints, case.withdrawal.digest, case.release.family
+    for release in case.others:
+        if release.family == family and not outpoints & frozenset(release.outpoints):
+            return Refused("SECOND_PAYMENT", f"an outpoint of release {release.txid[::-1].hex()}", "none shared")
+        if release.relation.kind is RelationKind.SUPERSEDES and digest in release.relation.digests:
+            return Refused("SUPERSEDED", "a withdrawal that no released one supersedes", release.withdrawal_id)
+        same_id = (release.initiator, release.withdrawal_id) == (
+            case.withdrawal.initiator,
+            case.withdrawal.withdrawal_id,
+        )
+        if same_id and release.withdrawal_digest != digest:
+            return Refused("WITHDRAWAL_ID_REUSED", digest.hex(), release.withdrawal_digest.hex())
+    for own in case.mine:
+        if own.family == family and not outpoints & own.outpoints:
+            return Refused("SECOND_PAYMENT", f"an outpoint of what I signed, {own.txid[::-1].hex()}", "none shared")
+    return _relation_holds(case)
+
+
+def _relation_holds(case: Case) -> Refused | None:
+    """Refuse to pay again what is already released, unless the initiator listed every such withdrawal."""
+    relation = case.withdrawal.relation
+    if relation.kind is RelationKind.SUPERSEDES:
+        return None
+    wanted = {(p.script, p.amount) for p in case.facts.payments}
+    for released in case.state.releases:
+        release = released.release
+        recent = released.t > case.time.lo - REPAYMENT_SECONDS
+        again = release.family != case.release.family and any((p.script, p.amount) in wanted for p in release.payments)
+        if recent and again and release.withdrawal_digest not in relation.digests:
+            return Refused("ALREADY_PAID", "a relation that lists every such release", release.withdrawal_digest.hex())
+    return None
+
+
+def _clear(case: Case) -> Cleared:
+    facts = case.facts
+    paths = tuple((fact.branch, fact.index) for fact in facts.inputs)
+    return Cleared(
+        withdrawal_digest=case.withdrawal.digest,
+        family=case.release.family,
+        txid=facts.txid,
+        release_index=case.bundle.release_index,
+        outpoints=facts.outpoints,
+        digests=case.digests,
+        paths=paths,
+        pubkeys=tuple(case.book.script(branch, index).pubkeys[case.key_index] for branch, index in paths),
+        lo=case.time.lo,
+        raw_bundle=case.bundle.raw,
+    )

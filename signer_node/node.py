@@ -1,0 +1,162 @@
+"""One signer node, whatever its courier: judge, journal, sign, verify, answer, in that order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from custody.signatures import InputSignature
+from custody.wallet import ScriptBook
+
+from custody.bundle import Answer, Behind, Bundle, parse_bundle, parse_delta, receipt_statement
+from custody.curve import ecdsa_verify_second
+from custody.errors import CustodyError, IntegrityError, Refused
+from custody.follow import State, advance
+from custody.statements import Kind, sign
+from custody.withdrawal import read_withdrawal
+from signer_node.backends.port import Backend
+from signer_node.clock import Clock
+from signer_node.effects import Effect, Hook, around, no_hook
+from signer_node.followed import Followed
+from signer_node.journal import Journal
+from signer_node.judge import Cleared, Moment, Pinned, judge
+
+_NO_TXID = bytes(32)
+
+
+Confirm = Callable[[Bundle, Cleared], bool]
+
+
+def cleared_is_enough(bundle: Bundle, cleared: Cleared) -> bool:
+    """Return True: an online node signs what its rules allow."""
+    return True
+
+
+class Node:
+    """Judges bundles and answers them. One bundle at a time: journal and followed log move in one order.
+
+    Args:
+        pinned: genesis and this node's name in it.
+        identity_seed: 32 bytes, Ed25519; signs receipts.
+        followed, journal: this node's own files.
+        backend: where the key lives.
+        clock: this machine's time.
+        confirm: asked with what was cleared before anything is signed; an air-gapped node asks its operator.
+        hook: called around each effect; tests stop the process there.
+    """
+
+    def __init__(
+        self,
+        pinned: Pinned,
+        identity_seed: bytes,
+        followed: Followed,
+        journal: Journal,
+        backend: Backend,
+        clock: Clock,
+        confirm: Confirm = cleared_is_enough,
+        hook: Hook = no_hook,
+    ) -> None:
+        self._pinned = pinned
+        self._identity_seed = identity_seed
+        self._followed = followed
+        self._journal = journal
+        self._backend = backend
+        self._clock = clock
+        self._confirm = confirm
+        self._hook = hook
+        self._books = {w.wallet.wallet_id: ScriptBook(w.wallet) for w in pinned.genesis.wallets}
+        self._turn = asyncio.Lock()
+
+    @property
+    def state(self) -> State:
+        """What this node has followed so far."""
+        return self._followed.state
+
+    @property
+    def pinned(self) -> Pinned:
+        """Genesis and name."""
+        return self._pinned
+
+    async def answer(self, raw: bytes) -> Answer:
+        """Return this node's answer to the bundle `raw`: signatures with a receipt, a refusal by code, or BEHIND.
+
+        Raises:
+            CustodyError: the node itself is broken (disk, key backend); nothing was signed, or it can be asked again.
+        """
+        async with self._turn:
+            bundle = parse_bundle(raw)
+            judged = judge(
+                bundle,
+                self._pinned,
+                self._followed.state,
+                Moment(self._clock.now(), self._journal.high_water),
+                self._journal.signed,
+                self._book(bundle),
+            )
+            if judged.state is not self._followed.state:
+                with around(self._hook, Effect.FOLLOW):
+                    self._followed.take(bundle.log, judged.state)
+            if isinstance(judged.outcome, Refused | Behind):
+                return self._answer(bundle, _NO_TXID, judged.outcome)
+            if not self._confirm(bundle, judged.outcome):
+                declined = Refused("OPERATOR_DECLINED", "the operator's confirmation", "a no")
+                return self._answer(bundle, _NO_TXID, declined)
+            return await self._sign(bundle, judged.outcome)
+
+    async def take_delta(self, raw: bytes) -> int:
+        """Follow the log entries of the delta `raw`; return how many entries this node has now.
+
+        Raises:
+            MalformedError, IntegrityError: the delta does not continue this node's log; nothing changed.
+        """
+        async with self._turn:
+            delta = parse_delta(raw)
+            if delta.genesis != self._pinned.genesis.hash:
+                raise IntegrityError("GENESIS_OTHER", "expected a delta of my genesis")
+            state = self._followed.state
+            log = delta.log
+            with around(self._hook, Effect.FOLLOW):
+                self._followed.take(log, advance(state, log.from_size(state.size), log.by_digest(), log.note))
+            return self._followed.state.size
+
+    async def _sign(self, bundle: Bundle, cleared: Cleared) -> Answer:
+        with around(self._hook, Effect.JOURNAL):
+            self._journal.record(cleared)
+        with around(self._hook, Effect.SIGN):
+            signatures = await self._backend.sign(cleared)
+        _check_own(cleared, signatures)
+        answer = self._answer(bundle, cleared.txid, signatures)
+        statement = receipt_statement(answer, cleared.release_index, self._clock.now())
+        return Answer(
+            answer.genesis,
+            answer.node,
+            answer.withdrawal_digest,
+            answer.txid,
+            answer.outcome,
+            sign(Kind.RECEIPT, statement, self._identity_seed),
+        )
+
+    def _answer(self, bundle: Bundle, txid: bytes, outcome: tuple[InputSignature, ...] | Refused | Behind) -> Answer:
+        return Answer(self._pinned.genesis.hash, self._pinned.node, bundle.withdrawal.digest, txid, outcome)
+
+    def _book(self, bundle: Bundle) -> ScriptBook:
+        """Return the script cache of the bundle's wallet, or any: `judge` refuses a wallet that is not ours."""
+        try:
+            wallet_id = read_withdrawal(bundle.withdrawal).wallet_id
+        except CustodyError:
+            wallet_id = b""
+        return self._books.get(wallet_id, next(iter(self._books.values())))
+
+
+def _check_own(cleared: Cleared, signatures: tuple[InputSignature, ...]) -> None:
+    """Prove that the backend signed exactly what was cleared, by the keys that were cleared.
+
+    Raises:
+        IntegrityError: BACKEND_LIED; nothing leaves.
+    """
+    expected = list(enumerate(cleared.pubkeys))
+    if [(s.input_index, s.pubkey) for s in signatures] != expected or not all(
+        ecdsa_verify_second(s.pubkey, digest, s.signature[:-1]) and s.signature[-1:] == b"\x01"
+        for s, digest in zip(signatures, cleared.digests, strict=True)
+    ):
+        raise IntegrityError("BACKEND_LIED", "expected one valid signature per input by this node's keys")

@@ -1,0 +1,104 @@
+"""The file courier of an air-gapped node: bundles and deltas in, answers out. Needs no grpc, hvac or web package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from custody.bundle import MAX_BUNDLE_BYTES, Answer, Bundle
+from custody.entries import Release, parse_entry
+from custody.errors import MalformedError
+from signer_node.backends import open_backend
+from signer_node.backends.port import Backend
+from signer_node.ceremony import access_of, identity_seed, pinned
+from signer_node.clock import Clock
+from signer_node.config import NodeConfig
+from signer_node.effects import Hook, no_hook
+from signer_node.followed import Followed
+from signer_node.journal import Journal
+from signer_node.judge import Cleared
+from signer_node.node import Node
+from signer_node.review import review
+
+Ask = Callable[[str], bool]
+
+
+def open_backend_of(config: NodeConfig) -> Backend:
+    """Return the key backend of `config`; nothing is read or dialled yet."""
+    return open_backend(config.backend, access_of(config, config.vault))
+
+
+def open_node(
+    config: NodeConfig, clock: Clock, ask: Ask | None = None, hook: Hook = no_hook, backend: Backend | None = None
+) -> Node:
+    """Return the node of `config`, its files opened and its log replayed.
+
+    Args:
+        config: from `load_config`.
+        clock: this machine's time.
+        ask: shown the review page before each signature, says whether the operator confirms; None asks nobody.
+        hook: called around each effect.
+        backend: where it is open already.
+    """
+    me = pinned(config)
+    followed = Followed(config.state / "followed.log", me.genesis)
+
+    def confirm(bundle: Bundle, cleared: Cleared) -> bool:
+        return ask is None or ask(review(bundle, followed.state, _release(bundle)))
+
+    return Node(
+        pinned=me,
+        identity_seed=identity_seed(config),
+        followed=followed,
+        journal=Journal(config.state / "journal.log", me.genesis.hash),
+        backend=backend or open_backend_of(config),
+        clock=clock,
+        confirm=confirm,
+        hook=hook,
+    )
+
+
+async def answer_file(node: Node, bundle_path: Path, answer_path: Path) -> Answer:
+    """Answer the bundle in `bundle_path` into `answer_path` and return the answer.
+
+    Raises:
+        CustodyError: nothing was written.
+    """
+    answer = await node.answer(read_carried(bundle_path))
+    write_carried(answer_path, answer.to_bytes())
+    return answer
+
+
+def read_carried(path: Path) -> bytes:
+    """Return a file from a foreign medium: opened once, no link followed, size first (ATK-118).
+
+    Raises:
+        MalformedError: FILE_REFUSED.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise MalformedError("FILE_REFUSED", f"{path.name}: {error.strerror}") from error
+    with os.fdopen(handle, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BUNDLE_BYTES:
+            raise MalformedError("FILE_REFUSED", f"expected at most {MAX_BUNDLE_BYTES} bytes, found {size}")
+        return file.read(MAX_BUNDLE_BYTES + 1)
+
+
+def write_carried(path: Path, content: bytes) -> None:
+    """Write `content` to a foreign medium, whole and flushed, under its own name only when it is complete."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _release(bundle: Bundle) -> Release:
+    body = parse_entry(bundle.log.entries[bundle.release_index - bundle.log.first]).body
+    if not isinstance(body, Release):
+        raise MalformedError("ENTRY_KIND", "expected a RELEASE")
+    return body
