@@ -68,7 +68,8 @@ class TxStatus:
 class Chain(Protocol):
     """One view of one block chain. Safe to call from many tasks at once; no call blocks the event loop.
 
-    Every method may raise UnavailableError: nothing is known, and asking again is safe.
+    Every method may raise UnavailableError: nothing is known, and asking again is safe. A call that its task gives up
+    on may still take effect.
     """
 
     async def tip(self) -> Tip:

@@ -296,6 +296,17 @@ async def test_calls_when_many_at_once_then_all_answer(chain: MineableChain, coi
     assert await chain.height() == 121
 
 
+@pytest.mark.parametrize("pause_s", [0, 0.002, 0.01])
+async def test_mine_when_its_task_is_cancelled_then_all_or_nothing(chain: MineableChain, pause_s: float) -> None:
+    """Giving up on a call leaves no half of it, and the chain goes on."""
+    mining = asyncio.create_task(chain.mine(50, OPEN))
+    await asyncio.sleep(pause_s)
+    mining.cancel()
+
+    assert await chain.height() in (0, 50)
+    await chain.mine(1, OPEN)
+
+
 async def test_calls_when_closed_then_unavailable(chain: EmbeddedChain) -> None:
     """A closed chain knows nothing; closing again is fine."""
     await chain.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -15,7 +17,7 @@ from coordinator.chain.kernel import Kernel
 from coordinator.chain.port import TxState
 from coordinator.chain.regtest import Regtest
 from custody.errors import IntegrityError, Refused, UnavailableError
-from custody.transaction import hash256
+from custody.transaction import OutPoint, Transaction, hash256
 from tests.fakes.clock import FakeClock
 from tests.fakes.spends import OPEN, p2wsh, spend_open
 
@@ -77,6 +79,42 @@ def test_index_when_reorganised_then_equals_a_fresh_replay(tmp_path: Path) -> No
     chain = Regtest(tmp_path, FakeClock())
 
     assert chain.coins([OPEN, OTHER]) == live
+    chain.close()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_chain_when_anything_happens_then_mines_on_and_replays_alike(tmp_path: Path, seed: int) -> None:
+    """Random spends, double spends, children, replacements and reorganisations; no mempool ever blocks mining."""
+    random = Random(seed)  # noqa: S311 (a history, not a key)
+    chain = Regtest(tmp_path, FakeClock())
+    chain.mine(104, OPEN)
+    sent: list[Transaction] = []
+    for _ in range(120):
+        action = random.randrange(10)
+        if action < 6:
+            sources = [(coin.outpoint, coin.amount_sats) for coin in chain.coins([OPEN])[:3]]
+            sources += [(OutPoint(t.txid, 0), t.outputs[0].amount) for t in sent[-4:]]
+            sources += [(t.inputs[0].outpoint, t.outputs[0].amount) for t in sent[-4:]]
+            transaction = spend_open(random.choice(sources), random.choice([200, 900, 9_000]))
+            if chain.broadcast(transaction.serialize()) is None:
+                sent.append(transaction)
+        elif action < 9:
+            chain.mine(random.randrange(3), OTHER)
+        else:
+            inside = [t.serialize() for t in sent[-1:] if chain.status(t.txid).state is TxState.MEMPOOL]
+            depth = random.randrange(1, 4)
+            with contextlib.suppress(IntegrityError):  # its parent may be in a replaced block
+                chain.reorg(depth, OTHER, inside)
+    states = [chain.status(transaction.txid) for transaction in sent]
+    view = (chain.tip, chain.coins([OPEN, OTHER]))
+    chain.close()
+
+    chain = Regtest(tmp_path, FakeClock())
+
+    assert (chain.tip, chain.coins([OPEN, OTHER])) == view
+    assert [chain.status(transaction.txid) for transaction in sent] == states
+    assert {state.state for state in states} >= {TxState.CONFIRMED, TxState.CONFLICTED}
+    chain.mine(1, OTHER)
     chain.close()
 
 
