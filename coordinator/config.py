@@ -1,0 +1,91 @@
+"""What the coordinator is told by its operator: one TOML file, every key known, paths relative to the file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from custody.canonical import Json
+from custody.errors import MalformedError
+from custody.fields import Fields
+
+MAX_CONFIG_BYTES = 64 * 1024  # a coordinator's configuration is one screen
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """PEM files of one mTLS identity and of the authority that issued the other side's."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessConfig:
+    """A stand-alone witness. address: host:port."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One coordinator.
+
+    listen: host:port.  database: SQLAlchemy URL.  genesis: the signed genesis file.  log_key: hex seed file, 0600.
+    chain: directory of the embedded regtest chain.  confirmations: depth in blocks at which a payment is done.
+    """
+
+    listen: str
+    database: str
+    genesis: Path
+    log_key: Path
+    chain: Path
+    confirmations: int
+    tls: TlsConfig
+    witnesses: tuple[WitnessConfig, ...]
+
+
+def load_config(path: Path) -> Config:
+    """Return the configuration in `path`.
+
+    Raises:
+        MalformedError: CONFIG_UNREADABLE or a FIELD_ code; the coordinator does not start.
+    """
+    try:
+        with path.open("rb") as file:
+            value: Mapping[str, Json] = tomllib.loads(file.read(MAX_CONFIG_BYTES).decode())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise MalformedError("CONFIG_UNREADABLE", f"{path.name}: {error}") from error
+    fields, base = Fields(value, path.name), path.resolve().parent
+    chain = fields.fields("chain")
+    if (kind := chain.text("kind")) != "embedded":
+        raise MalformedError("CONFIG_CHAIN", f"expected embedded, found {kind[:20]!r}")
+    config = Config(
+        listen=fields.text("listen"),
+        database=fields.text("database", 1024).replace("{here}", str(base)),
+        genesis=base / fields.text("genesis"),
+        log_key=base / fields.text("log_key"),
+        chain=base / chain.text("directory"),
+        confirmations=chain.integer("confirmations", 1, 1000),
+        tls=_tls(fields.fields("tls"), base),
+        witnesses=tuple(_witness(Fields(item, "witness")) for item in fields.items("witnesses", 63)),
+    )
+    chain.done()
+    fields.done()
+    return config
+
+
+def _tls(fields: Fields, base: Path) -> TlsConfig:
+    tls = TlsConfig(base / fields.text("ca"), base / fields.text("certificate"), base / fields.text("key"))
+    fields.done()
+    return tls
+
+
+def _witness(fields: Fields) -> WitnessConfig:
+    witness = WitnessConfig(fields.name("name"), fields.text("address"))
+    fields.done()
+    return witness

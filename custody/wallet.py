@@ -1,0 +1,244 @@
+"""An m-of-n wallet: its descriptor, its keys, the scripts it recognises as its own by deriving them again.
+
+One template: `wsh(sortedmulti(m,[fingerprint/path]xpub/<0;1>/*,...))#checksum` (BIP-380, 383, 389, 67). Branch 0
+receives, branch 1 is change. Nothing here holds a private key; one that is pasted in is refused without being echoed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from custody.bip32 import ExtendedKey, parse_extended_key
+from custody.canonical import encode, tagged_hash
+from custody.errors import MalformedError
+
+MAX_DESCRIPTOR_CHARS = 4096  # 15 keys with origins are about 2,200
+MAX_KEYS = (
+    15  # BIP-383 allows 20 in wsh; above 15 a multisig input no longer relays well (policy of 3,600-byte scripts)
+)
+MAX_INDEX = 2**31 - 1
+RECEIVE, CHANGE = 0, 1
+WALLET_TAG = "keyturn/wallet/v1"
+_TEMPLATE = re.compile(r"wsh\(sortedmulti\(([1-9][0-9]?),(.+)\)\)")
+_KEY = re.compile(r"(\[([0-9a-f]{8})((?:/(?:0|[1-9][0-9]{0,9})[h']?)*)\]([1-9A-HJ-NP-Za-km-z]+))/<0;1>/\*")
+_PRIVATE = re.compile(r"[xtyzuvYZUV]prv|(?:^|[(,\]])[5KL9c][1-9A-HJ-NP-Za-km-z]{50,51}(?=$|[/,)#])")  # keys, WIF
+_INPUT_CHARSET = "0123456789()[],'/*abcdefgh@:$%{}IJKLMNOPQRSTUVWXYZ&+-.;<=>?!^_|~ijklmnopqrstuvwxyzABCDEFGH`#\"\\ "
+_CHECKSUM_CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+_GENERATOR = (0xF5DEE51989, 0xA9FDCA3312, 0x1BAB10E32D, 0x3706B1677A, 0x644D626FFD)
+
+
+class Network(Enum):
+    """A Bitcoin network."""
+
+    MAINNET = "mainnet"
+    TESTNET4 = "testnet4"
+    SIGNET = "signet"
+    REGTEST = "regtest"
+
+    @property
+    def hrp(self) -> str:
+        """The human-readable part of its segwit addresses (BIP-173)."""
+        return {"mainnet": "bc", "regtest": "bcrt"}.get(self.value, "tb")
+
+    @property
+    def is_mainnet(self) -> bool:
+        """Whether its coins have value; decides key and address version bytes."""
+        return self is Network.MAINNET
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOrigin:
+    """One cosigner. fingerprint: 4 bytes, of its master key.  path: from there to `xpub`, hardened ones + 2^31.
+
+    expression: `[fingerprint/path]xpub` as it stands in the descriptor.
+    """
+
+    fingerprint: bytes
+    path: tuple[int, ...]
+    xpub: str
+    expression: str
+
+
+@dataclass(frozen=True, slots=True)
+class WalletScript:
+    """One script of a wallet.
+
+    script: scriptPubKey.  witness_script: what it hashes (BIP-141).  pubkeys: 33 bytes each, in wallet.keys order.
+    """
+
+    branch: int
+    index: int
+    script: bytes
+    witness_script: bytes
+    pubkeys: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wallet:
+    """A wallet. descriptor: normalised, with checksum.  wallet_id: 32 bytes, tagged hash of network and descriptor."""
+
+    descriptor: str
+    network: Network
+    threshold: int
+    keys: tuple[KeyOrigin, ...]
+    wallet_id: bytes
+
+    def script(self, branch: int, index: int) -> WalletScript:
+        """Return the script at branch/index, derived anew; `ScriptBook` caches."""
+        return ScriptBook(self).script(branch, index)
+
+
+class ScriptBook:
+    """The scripts of one wallet, derived once each: an explicit cache that is passed to whoever needs many."""
+
+    def __init__(self, wallet: Wallet) -> None:
+        self.wallet = wallet
+        accounts = [parse_extended_key(key.xpub) for key in wallet.keys]
+        self._branches: tuple[tuple[ExtendedKey, ...], ...] = tuple(
+            tuple(account.child(branch) for account in accounts) for branch in (RECEIVE, CHANGE)
+        )
+        self._scripts: dict[tuple[int, int], WalletScript] = {}
+        self._places: dict[bytes, tuple[int, int]] = {}
+        self._known_below = [0, 0]
+
+    def script(self, branch: int, index: int) -> WalletScript:
+        """Return the script at branch/index.
+
+        Raises:
+            MalformedError: SCRIPT_INDEX for a branch other than 0 and 1 or an index beyond 2^31 - 1.
+        """
+        if branch not in (RECEIVE, CHANGE) or not 0 <= index <= MAX_INDEX:
+            raise MalformedError(
+                "SCRIPT_INDEX", f"expected branch 0 or 1 and an index below 2^31, found {branch}/{index}"
+            )
+        found = self._scripts.get((branch, index))
+        if found is None:
+            pubkeys = tuple(key.child(index).pubkey for key in self._branches[branch])
+            witness_script = multisig_script(self.wallet.threshold, tuple(sorted(pubkeys)))  # BIP-67 order
+            script = b"\x00\x20" + hashlib.sha256(witness_script).digest()
+            found = WalletScript(branch, index, script, witness_script, pubkeys)
+            self._scripts[branch, index] = found
+            self._places[script] = (branch, index)
+        return found
+
+    def find(self, script: bytes, branch: int, below_index: int) -> tuple[int, int] | None:
+        """Return (branch, index) of `script` where it is one of the scripts of `branch` with index < `below_index`."""
+        for index in range(self._known_below[branch], below_index):
+            self.script(branch, index)
+        self._known_below[branch] = max(self._known_below[branch], below_index)
+        place = self._places.get(script)
+        return place if place is not None and place[0] == branch and place[1] < below_index else None
+
+
+def multisig_script(threshold: int, pubkeys: tuple[bytes, ...]) -> bytes:
+    """Return `m <keys> n OP_CHECKMULTISIG`; pubkeys: 33 bytes each, in script order; 1 <= m <= n <= 16."""
+    keys = b"".join(b"\x21" + pubkey for pubkey in pubkeys)
+    return bytes([0x50 + threshold]) + keys + bytes([0x50 + len(pubkeys), 0xAE])
+
+
+def parse_wallet(descriptor: str, network: Network) -> Wallet:
+    """Return the wallet that `descriptor` describes.
+
+    Raises:
+        MalformedError: DESCRIPTOR_TOO_LONG, DESCRIPTOR_PRIVATE_KEY, DESCRIPTOR_CHECKSUM, DESCRIPTOR_TEMPLATE,
+            DESCRIPTOR_KEY, DESCRIPTOR_NETWORK, DESCRIPTOR_THRESHOLD, DESCRIPTOR_DUPLICATE_KEY or a BASE58 code.
+    """
+    # Plan: 1 size, secrets · 2 checksum · 3 template · 4 each key · 5 keys are distinct · 6 normal form.
+    if len(descriptor) > MAX_DESCRIPTOR_CHARS:
+        raise MalformedError("DESCRIPTOR_TOO_LONG", f"expected at most {MAX_DESCRIPTOR_CHARS} characters")
+    if _PRIVATE.search(descriptor):
+        raise MalformedError("DESCRIPTOR_PRIVATE_KEY", "expected public keys only")
+    body, _, checksum = descriptor.partition("#")
+    if checksum != descriptor_checksum(body):
+        raise MalformedError("DESCRIPTOR_CHECKSUM", "expected the BIP-380 checksum of this descriptor")
+    template = _TEMPLATE.fullmatch(body)
+    if template is None:
+        raise MalformedError("DESCRIPTOR_TEMPLATE", "expected wsh(sortedmulti(m,[origin]xpub/<0;1>/*,...))")
+    keys = tuple(_read_key(text, network) for text in template[2].split(","))
+    threshold = int(template[1])
+    if not threshold <= len(keys) <= MAX_KEYS:
+        raise MalformedError("DESCRIPTOR_THRESHOLD", f"expected m <= n <= {MAX_KEYS}, found {threshold} of {len(keys)}")
+    _check_distinct(keys)
+    return make_wallet(threshold, keys, network)
+
+
+def make_wallet(threshold: int, keys: tuple[KeyOrigin, ...], network: Network) -> Wallet:
+    """Return the wallet of these keys with its normalised descriptor."""
+    listed = ",".join(f"{key.expression}/<0;1>/*" for key in keys)
+    body = f"wsh(sortedmulti({threshold},{listed}))"
+    descriptor = f"{body}#{descriptor_checksum(body)}"
+    wallet_id = tagged_hash(WALLET_TAG, encode({"network": network.value, "descriptor": descriptor}))
+    return Wallet(descriptor, network, threshold, keys, wallet_id)
+
+
+def parse_key(expression: str, network: Network) -> KeyOrigin:
+    """Return the key written `[fingerprint/path]xpub`. Raises as `parse_wallet`."""
+    if _PRIVATE.search(expression):
+        raise MalformedError("DESCRIPTOR_PRIVATE_KEY", "expected a public key")
+    return _read_key(expression + "/<0;1>/*", network)
+
+
+def descriptor_checksum(body: str) -> str:
+    """Return the 8-character checksum of a descriptor without `#` (BIP-380).
+
+    Raises:
+        MalformedError: DESCRIPTOR_CHARACTER.
+    """
+    symbols: list[int] = []
+    groups: list[int] = []
+    for char in body:
+        value = _INPUT_CHARSET.find(char)
+        if value < 0:
+            raise MalformedError("DESCRIPTOR_CHARACTER", "expected only the characters of BIP-380")
+        symbols.append(value & 31)
+        groups.append(value >> 5)
+        if len(groups) == 3:
+            symbols.append(groups[0] * 9 + groups[1] * 3 + groups[2])
+            groups = []
+    if len(groups) == 1:
+        symbols.append(groups[0])
+    elif len(groups) == 2:
+        symbols.append(groups[0] * 3 + groups[1])
+    state = _polymod([*symbols, 0, 0, 0, 0, 0, 0, 0, 0]) ^ 1
+    return "".join(_CHECKSUM_CHARSET[state >> 5 * (7 - at) & 31] for at in range(8))
+
+
+def _polymod(symbols: list[int]) -> int:
+    state = 1
+    for value in symbols:
+        top = state >> 35
+        state = (state & 0x7FFFFFFFF) << 5 ^ value
+        for bit, generator in enumerate(_GENERATOR):
+            if top >> bit & 1:
+                state ^= generator
+    return state
+
+
+def _read_key(text: str, network: Network) -> KeyOrigin:
+    found = _KEY.fullmatch(text)
+    if found is None:
+        raise MalformedError("DESCRIPTOR_KEY", "expected [fingerprint/path]xpub/<0;1>/*")
+    expression, fingerprint, path_text, xpub = found[1], found[2], found[3], found[4]
+    path = tuple(_read_step(step) for step in path_text.split("/")[1:])
+    extended = parse_extended_key(xpub)
+    if extended.is_mainnet is not network.is_mainnet:
+        raise MalformedError("DESCRIPTOR_NETWORK", f"expected a key of {network.value}")
+    if extended.depth != len(path):
+        raise MalformedError("DESCRIPTOR_KEY", f"expected an xpub of depth {len(path)}, found {extended.depth}")
+    return KeyOrigin(bytes.fromhex(fingerprint), path, xpub, expression.replace("'", "h"))
+
+
+def _read_step(step: str) -> int:
+    index = int(step.rstrip("h'"))
+    if index > MAX_INDEX:
+        raise MalformedError("DESCRIPTOR_KEY", f"expected path steps below 2^31, found {index}")
+    return index + 2**31 if step[-1] in "h'" else index
+
+
+def _check_distinct(keys: tuple[KeyOrigin, ...]) -> None:
+    pubkeys = {parse_extended_key(key.xpub).pubkey for key in keys}
+    if len(pubkeys) != len(keys):
+        raise MalformedError("DESCRIPTOR_DUPLICATE_KEY", "expected a different key in each place")
