@@ -33,7 +33,7 @@ def server_credentials(tls: TlsConfig) -> grpc.ServerCredentials:
         MalformedError: TLS_FILE: a file cannot be read.
     """
     ca, certificate, key = _pem(tls)
-    return grpc.ssl_server_credentials(((key, certificate),), root_certificates=ca, require_client_auth=True)
+    return grpc.ssl_server_credentials([(key, certificate)], root_certificates=ca, require_client_auth=True)
 
 
 def client_credentials(tls: TlsConfig) -> grpc.ChannelCredentials:

@@ -1,8 +1,8 @@
 """What a witness must not forget: one fsynced state file per log, and a mark of its size kept beside the key.
 
 The state lives in the state directory, the mark beside the witness key: a directory restored from a backup is then
-older than its mark, and the witness does not start. Nothing repairs a lost or rewound state: that key never vouches
-again.
+older than its mark, and the witness does not start. The mark is made with the key and only rises, so the one state that
+may be missing is that of a key that never vouched. Nothing repairs a lost or rewound state: that key is done.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from custody import ed25519
+from custody.audit import Log, with_lines
 from custody.canonical import Json, decode, encode, tagged_hash
 from custody.errors import IntegrityError, MalformedError, Refused, UnavailableError
-from custody.fields import Fields
+from custody.fields import Fields, parse_hex
+from signer_node.records import write_once
 from signer_node.witness import CosignRequest, WitnessPins, WitnessState, step
 
 FORMAT = "keyturn-witness/1"
@@ -40,25 +43,13 @@ class WitnessStore:
 
     def __init__(self, paths: WitnessPaths, origin: str) -> None:
         self._paths, self._origin = paths, origin
+        paths.state.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _hold(paths.state.with_suffix(".lock"))
         try:
             self.state = self._load()
         except BaseException:
             self.close()
             raise
-
-    @staticmethod
-    def create(paths: WitnessPaths, origin: str) -> None:
-        """Make the state of a witness that has never vouched: once, by a command given on this machine.
-
-        Raises:
-            IntegrityError: WITNESS_STATE_EXISTS; nothing was changed.
-        """
-        if paths.state.exists() or paths.mark.exists():
-            raise IntegrityError("WITNESS_STATE_EXISTS", f"expected no state of {origin}, found one")
-        paths.state.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(paths.mark, _mark_bytes(0))
-        _replace(paths.state, _state_bytes(origin, WitnessState()))
 
     def save(self, state: WitnessState) -> None:
         """Make `state` the one that survives power loss. State first, then the mark: a crash between is told apart.
@@ -90,17 +81,27 @@ class WitnessStore:
         os.close(self._lock)
 
     def _load(self) -> WitnessState:
-        if not self._paths.state.is_file() or not self._paths.mark.is_file():
-            raise IntegrityError("WITNESS_STATE_LOST", f"expected the state and the mark of {self._origin}")
-        state = _read_state(self._paths.state.read_bytes()[: _MAX_STATE_BYTES + 1], self._origin)
-        mark = self._paths.mark.read_bytes()[: _MARK_CHARS + 2]
-        if len(mark) != _MARK_CHARS + 1 or not mark[:-1].isdigit() or mark[-1:] != b"\n":
-            raise IntegrityError("WITNESS_STATE_CORRUPT", f"expected a number in the mark of {self._origin}")
-        if state.size < int(mark):
-            raise IntegrityError("WITNESS_STATE_REWOUND", f"expected size {int(mark)} or more, found {state.size}")
-        if state.size > int(mark):  # the process died after the state and before the mark; no cosignature had left
+        mark = self._read_mark()
+        if mark == 0 and not self._paths.state.exists():
+            return WitnessState()
+        try:
+            state = _read_state(self._paths.state.read_bytes()[: _MAX_STATE_BYTES + 1], self._origin)
+        except OSError as error:
+            raise IntegrityError("WITNESS_STATE_LOST", f"expected the state of {self._origin} at {mark}") from error
+        if state.size < mark:
+            raise IntegrityError("WITNESS_STATE_REWOUND", f"expected size {mark} or more, found {state.size}")
+        if state.size > mark:  # the process died after the state and before the mark; no cosignature had left
             self._write_mark(state.size)
         return state
+
+    def _read_mark(self) -> int:
+        try:
+            mark = self._paths.mark.read_bytes()[: _MARK_CHARS + 2]
+        except OSError as error:
+            raise IntegrityError("WITNESS_STATE_LOST", f"expected the mark of {self._origin}") from error
+        if len(mark) != _MARK_CHARS + 1 or not mark[:-1].isdigit() or mark[-1:] != b"\n":
+            raise IntegrityError("WITNESS_STATE_CORRUPT", f"expected a number in the mark of {self._origin}")
+        return int(mark)
 
     def _write_mark(self, size: int) -> None:
         handle = os.open(self._paths.mark, os.O_WRONLY)
@@ -111,12 +112,54 @@ class WitnessStore:
             os.close(handle)
 
 
+def make_key(path: Path) -> bytes:
+    """Make a witness key (hex seed, 0600) with a mark for each log, once; return the public key: 32 bytes.
+
+    Raises:
+        IntegrityError: FILE_EXISTS; nothing was changed.
+    """
+    seed = os.urandom(32)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for log in Log:  # before the key: a key without marks would be taken for one that lost them
+        if not path.exists():
+            _replace(mark_path(path, log), _mark_bytes(0))
+    write_once(path, seed.hex().encode() + b"\n")
+    return ed25519.public_key(seed)
+
+
+def read_key(path: Path) -> bytes:
+    """Return the seed that `make_key` wrote: 32 bytes.
+
+    Raises:
+        IntegrityError: WITNESS_KEY: no such file, or open to others.  MalformedError: FIELD_HEX.
+    """
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                raise IntegrityError("WITNESS_KEY", f"expected {path.name} to be readable by its owner alone")
+            text = file.read(128).decode("ascii", "replace")
+    except OSError as error:
+        raise IntegrityError("WITNESS_KEY", f"expected a key file {path.name}: {error.strerror}") from error
+    return parse_hex(text.strip(), "witness_key", 32)
+
+
+def mark_path(key: Path, log: Log) -> Path:
+    """Return where the mark of one log stands: beside the key."""
+    return key.with_name(f"{key.name}.{log.value}.mark")
+
+
 class Witness:
     """A witness of one log: judges, makes the result durable, and only then hands out the cosignature."""
 
     def __init__(self, pins: WitnessPins, store: WitnessStore, clock: Callable[[], int]) -> None:
         self.pins, self._store, self._clock = pins, store, clock
         self._ended: Refused | None = None
+        self._line = ""
+
+    @property
+    def note(self) -> str:
+        """The checkpoint vouched for, with the cosignature that this process gave; "" when there is none."""
+        return with_lines(self.state.note, [self._line]) if self._line else self.state.note
 
     @property
     def state(self) -> WitnessState:
@@ -141,6 +184,7 @@ class Witness:
         except UnavailableError as error:  # memory and disk may differ from here on
             self._ended = Refused(error.code, "a durable state", "a failed write; restart the witness")
             raise
+        self._line = line
         return line
 
     def _remember(self, refused: Refused, request: CosignRequest) -> None:
@@ -201,10 +245,7 @@ def _replace(path: Path, raw: bytes) -> None:
 
 def _hold(path: Path) -> int:
     """Take the lock: two processes with one key could vouch for two histories."""
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise IntegrityError("WITNESS_STATE_LOST", f"expected a state directory: {error.strerror}") from error
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

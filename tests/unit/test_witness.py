@@ -21,7 +21,7 @@ from custody.audit import (
 )
 from custody.errors import CustodyError, IntegrityError, Refused, UnavailableError
 from signer_node.witness import CosignRequest, WitnessPins, WitnessState, step
-from signer_node.witness_store import Witness, WitnessPaths, WitnessStore
+from signer_node.witness_store import Witness, WitnessPaths, WitnessStore, make_key, mark_path, read_key
 
 LOG_SEED, SEED = b"\x01" * 32, b"\x02" * 32
 ORIGIN = origin_of(b"\x07" * 32, Log.MONEY)
@@ -123,9 +123,8 @@ def test_pins_never_show_the_seed() -> None:
 @pytest.fixture
 def paths(tmp_path: Path) -> WitnessPaths:
     """Return the files of a fresh witness."""
-    paths = WitnessPaths(tmp_path / "state" / "money.json", tmp_path / "witness.key.money.mark")
-    WitnessStore.create(paths, ORIGIN)
-    return paths
+    make_key(tmp_path / "witness.key")
+    return WitnessPaths(tmp_path / "state" / "money.json", mark_path(tmp_path / "witness.key", Log.MONEY))
 
 
 def reopen(paths: WitnessPaths) -> WitnessState:
@@ -151,13 +150,24 @@ def test_store_given_saved_state_finds_it_again(paths: WitnessPaths) -> None:
     assert paths.state.stat().st_mode & 0o777 == 0o600
 
 
-def test_store_given_create_twice_changes_nothing(paths: WitnessPaths) -> None:
-    """A witness that exists cannot be reset by creating it again."""
+def test_make_key_given_existing_key_changes_nothing(paths: WitnessPaths) -> None:
+    """A witness that vouched cannot be reset by making its key again."""
     saved(paths, 5)
+    key = paths.mark.with_name("witness.key")
+    seed = read_key(key)
 
-    with pytest.raises(IntegrityError, match="WITNESS_STATE_EXISTS"):
-        WitnessStore.create(paths, ORIGIN)
-    assert reopen(paths) == at(5)
+    with pytest.raises(IntegrityError, match="FILE_EXISTS"):
+        make_key(key)
+    assert (read_key(key), reopen(paths)) == (seed, at(5))
+
+
+def test_read_key_given_open_file_refuses(paths: WitnessPaths) -> None:
+    """A key that others can read is nobody's."""
+    key = paths.mark.with_name("witness.key")
+    key.chmod(0o644)
+
+    with pytest.raises(IntegrityError, match="WITNESS_KEY"):
+        read_key(key)
 
 
 def test_store_given_yesterdays_state_refuses_to_start(paths: WitnessPaths) -> None:
@@ -174,6 +184,7 @@ def test_store_given_yesterdays_state_refuses_to_start(paths: WitnessPaths) -> N
 @pytest.mark.parametrize("lost", ["state", "mark"])
 def test_store_given_a_lost_file_refuses_to_start(paths: WitnessPaths, lost: str) -> None:
     """A witness that lost its state does not begin again at size 0."""
+    saved(paths, 5)
     getattr(paths, lost).unlink()
 
     with pytest.raises(IntegrityError, match="WITNESS_STATE_LOST"):
@@ -212,6 +223,7 @@ def test_store_given_damaged_mark_refuses_to_start(paths: WitnessPaths, mark: by
 
 def test_store_given_another_logs_state_refuses_to_start(paths: WitnessPaths) -> None:
     """The event log's state is no state of the money log."""
+    saved(paths, 5)
     with pytest.raises(IntegrityError, match="WITNESS_STATE_ORIGIN"):
         WitnessStore(paths, origin_of(b"\x07" * 32, Log.EVENT))
 
@@ -228,15 +240,25 @@ def test_store_given_second_process_refuses(paths: WitnessPaths) -> None:
 
 def test_witness_given_rewound_state_never_vouches_again(paths: WitnessPaths) -> None:
     """Once shown its own future it refuses everything, in this process and after a restart."""
+    saved(paths, 4)
     witness = Witness(PINS, WitnessStore(paths, ORIGIN), lambda: 1_000)
     note = with_lines(note_at(8), [cosign(note_at(8), "w-1", SEED, 900)])
 
-    codes = [witness.answer(replace(ask(0, 8), note=note)), witness.answer(ask(0, 8))]
+    codes = [witness.answer(replace(ask(4, 8), note=note)), witness.answer(ask(4, 8))]
 
     assert [answer.code if isinstance(answer, Refused) else answer for answer in codes] == ["WITNESS_REWOUND"] * 2
     witness._store.close()
     with pytest.raises(IntegrityError, match="WITNESS_STATE_REWOUND"):
         reopen(paths)
+
+
+def test_witness_given_vouched_checkpoint_shows_it_with_its_line(paths: WitnessPaths) -> None:
+    """Who asks for its state gets the checkpoint with the cosignature it gave."""
+    witness = Witness(PINS, WitnessStore(paths, ORIGIN), lambda: 1_000)
+    assert witness.note == ""
+    line = witness.answer(ask(0, 5))
+
+    assert witness.note == with_lines(note_at(5), [str(line)])
 
 
 def test_witness_given_fork_keeps_both_signed_checkpoints(paths: WitnessPaths) -> None:
