@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     command("state", _state, "print what this node has followed")
     command("online", _online, "dial the coordinator and answer what it hands out")
     command("witness", _witness, "cosign checkpoints that are consistent with all this witness saw")
-    witness_key = commands.add_parser("witness-key", help="make a witness key and its marks, once; print its public half")
+    witness_key = commands.add_parser(
+        "witness-key", help="make a witness key and its marks, once; print its public half"
+    )
     witness_key.add_argument("path", type=Path)
     witness_key.set_defaults(run=_witness_key)
     return parser

@@ -172,7 +172,7 @@ async def serve(config: WitnessConfig, clock: Clock) -> tuple[grpc.aio.Server, i
 
 
 async def run(config_path: Path) -> int:
-    """Run the witness of `config_path` until SIGTERM or SIGINT; return the exit code. Its first log line names a port."""
+    """Run the witness of `config_path` until SIGTERM or SIGINT; return the exit code. Its first line has the port."""
     configure()
     config = load_config(config_path)
     stop = asyncio.Event()
