@@ -1,8 +1,12 @@
 """The verifier of an export: an honest one is OK, and each change is named."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from custody.audit import ExportKeys, Log, Verdict, VerdictKind, verify_export
 from custody.entries import Document, EntryKind
@@ -168,6 +172,37 @@ def test_verify_given_replay_passes_on_its_verdict() -> None:
     assert str(verify_export(RAW, HONEST.keys, replay=replay)) == "POLICY_VIOLATION(ab)"
     assert str(verify_export(RAW[:-1], HONEST.keys, replay=replay)) == "TRUNCATED"
     assert seen == [1]
+
+
+@given(st.data())
+def test_verify_given_spliced_bytes_never_breaks(data: st.DataObject) -> None:
+    """Whatever stands in a file, the answer is a verdict, and OK only for the honest bytes."""
+    start = data.draw(st.integers(0, len(RAW)))
+    end = data.draw(st.integers(start, min(len(RAW), start + 300)))
+    filler = data.draw(st.binary(max_size=40) | st.sampled_from([b"[" * 5_000, b"9" * 5_000, b'{"a":' * 50, b"\n"]))
+    raw = RAW[:start] + filler + RAW[end:]
+
+    assert (verdict_of(raw).kind is VerdictKind.OK) is (raw == RAW)
+
+
+@given(st.integers(0, 17), st.integers(0, 17))
+def test_verify_given_a_line_twice_or_moved_names_it(source: int, target: int) -> None:
+    """No line can be repeated, or copied over another, anywhere."""
+    doubled = [*LINES[:target], LINES[source], *LINES[target:]]
+    replaced = [*LINES[:target], LINES[source], *LINES[target + 1 :]]
+
+    assert verdict_of(b"".join(doubled)).kind is not VerdictKind.OK
+    assert (verdict_of(b"".join(replaced)).kind is VerdictKind.OK) is (source == target)
+
+
+def test_audit_given_import_alone_needs_nothing_but_ed25519() -> None:
+    """The verifier at level log runs where no wallet, network or service package is installed."""
+    code = "import sys, custody.audit; print(*{m.split('.')[0] for m in sys.modules})"
+
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert not {"embit", "coincurve", "grpc", "google", "hvac", "structlog", "sqlalchemy"} & set(loaded)
+    assert not {"coordinator", "signer_node", "console"} & set(loaded)
 
 
 @pytest.mark.slow

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from custody import ed25519
 from custody.audit import (
@@ -35,6 +37,17 @@ WITNESSES = tuple(WitnessKey(name, ed25519.public_key(seed)) for name, seed in S
 ORIGIN = origin_of(b"\x07" * 32, Log.MONEY)
 CHECKPOINT = Checkpoint(ORIGIN, 5, leaf_hash(b"any root"))
 NOTE = sign_checkpoint(CHECKPOINT, LOG_SEED)
+
+
+@given(st.text(alphabet="— \n/aZ09+=\u2003\ud800", max_size=200) | st.text(max_size=100))
+def test_note_given_any_text_is_read_or_malformed(text: str) -> None:
+    """Reading never breaks, and what it accepts has no other spelling."""
+    for candidate in (text, "x\n\n" + text, NOTE + text):
+        try:
+            note = parse_note(candidate)
+        except MalformedError:
+            continue
+        assert str(note) == candidate
 
 
 def cosigned(*times: tuple[str, int]) -> str:
