@@ -131,7 +131,11 @@ class WitnessService(witness_pb2_grpc.WitnessServiceServicer):
 
         async def in_turn() -> str | Refused:
             async with self._turn:
-                return await asyncio.to_thread(witness.answer, asked)
+                answer = await asyncio.to_thread(witness.answer, asked)
+                if isinstance(answer, Refused) and answer.code == "WITNESS_REWOUND":  # one key, one end: both logs
+                    for each in self._witnesses.values():
+                        await asyncio.to_thread(each.end, answer)
+                return answer
 
         working = asyncio.create_task(in_turn())
         self._working.add(working)

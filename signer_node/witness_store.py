@@ -187,15 +187,22 @@ class Witness:
         self._line = line
         return line
 
-    def _remember(self, refused: Refused, request: CosignRequest) -> None:
+    def end(self, refused: Refused) -> None:
+        """Vouch for nothing any more, in this process and after it, and answer every request with `refused`."""
+        self._ended = refused
         try:
-            if refused.code == "WITNESS_REWOUND":
-                self._ended = refused
-                self._store.condemn()
-            elif refused.code == "WITNESS_FORK":
-                self._store.keep_evidence(request.note)
+            self._store.condemn()
         except OSError as error:
-            raise UnavailableError("WITNESS_STATE_WRITE", f"expected to write why: {error.strerror}") from error
+            raise UnavailableError("WITNESS_STATE_WRITE", f"expected to write the end: {error.strerror}") from error
+
+    def _remember(self, refused: Refused, request: CosignRequest) -> None:
+        if refused.code == "WITNESS_REWOUND":
+            self.end(refused)
+        elif refused.code == "WITNESS_FORK":
+            try:
+                self._store.keep_evidence(request.note)
+            except OSError as error:
+                raise UnavailableError("WITNESS_STATE_WRITE", f"expected to keep a fork: {error.strerror}") from error
 
 
 def _state_bytes(origin: str, state: WitnessState) -> bytes:

@@ -19,10 +19,12 @@ from custody.audit import (
     Subtrees,
     WitnessKey,
     consistency_proof,
+    cosign,
     leaf_hash,
     origin_of,
     read_cosignature,
     sign_checkpoint,
+    with_lines,
 )
 from custody.errors import CustodyError
 from custody.v1 import witness_pb2, witness_pb2_grpc
@@ -30,6 +32,7 @@ from deploy.ca import Ca, make_ca
 from signer_node.config import TlsConfig
 from signer_node.tls import client_credentials
 from signer_node.witness_server import load_config, make_key, serve
+from signer_node.witness_store import mark_path, read_key
 
 pytestmark = pytest.mark.slow
 
@@ -122,6 +125,24 @@ async def test_witness_given_checkpoints_over_mtls_cosigns_and_shows_its_state(p
     assert other_log.refusal.code == "CHECKPOINT_ORIGIN"
     assert (state.name, state.size, state.root) == ("witness-1", 8, TREE.root_at(8))
     assert state.note.endswith(second.cosignature + "\n")
+
+
+async def test_witness_given_its_own_future_ends_for_both_logs(place: Place, port: int) -> None:
+    """One key, one end: a witness whose money state was rewound vouches for no events either, now or later."""
+    ahead = ask(0, 8)
+    line = cosign(ahead.note, "witness-1", read_key(place.directory / "witness.key"), 1_600_000_000)
+    ahead.note = with_lines(ahead.note, [line])
+    event_origin = origin_of(GENESIS, Log.EVENT)
+    event_note = sign_checkpoint(Checkpoint(event_origin, 5, TREE.root_at(5)), LOG_SEED)
+    event = witness_pb2.AddCheckpointRequest(origin=event_origin, note=event_note)
+    async with grpc.aio.secure_channel(f"localhost:{port}", client_credentials(place.client("coordinator"))) as channel:
+        stub = witness_pb2_grpc.WitnessServiceStub(channel)
+
+        codes = [(await stub.AddCheckpoint(request)).refusal.code for request in (ahead, event, ask(0, 5))]
+
+    assert codes == ["WITNESS_REWOUND"] * 3
+    for each in Log:
+        assert int(mark_path(place.directory / "witness.key", each).read_text()) == 2**53 - 1
 
 
 @pytest.mark.parametrize("role", ["signer", "operator", "witness"])
