@@ -116,9 +116,7 @@ def _read_match(value: Json, network: Network, depth: int) -> AllTerm:
         elif key == "payments":
             terms.append(_read_payments(fields.text(key)))
         elif key in _READERS:
-            inner = fields.fields(key)
-            terms.append(_READERS[key](inner, network))
-            inner.done()
+            terms.append(_READERS[key](fields.fields(key), network))
     fields.done()
     return AllTerm(tuple(terms))
 
@@ -143,12 +141,12 @@ def _read_payments(text: str) -> NoPaymentsTerm:
 
 def _read_wallet(fields: Fields, _: Network) -> Leaf:
     term = WalletTerm(_names(fields, "names"), _names(fields, "classes"))
-    return _filled(term, WalletTerm())
+    return _filled(fields, term, WalletTerm())
 
 
 def _read_initiator(fields: Fields, _: Network) -> Leaf:
     term = InitiatorTerm(_names(fields, "users"), _names(fields, "groups"), _names(fields, "services"))
-    return _filled(term, InitiatorTerm())
+    return _filled(fields, term, InitiatorTerm())
 
 
 def _read_destination(fields: Fields, network: Network) -> Leaf:
@@ -162,7 +160,7 @@ def _read_destination(fields: Fields, network: Network) -> Leaf:
         script_types=_items(fields, "script_types", lambda item: _word(item, "item", ScriptType)),
         op_return=fields.boolean("op_return") if fields.has("op_return") else None,
     )
-    return _filled(term, DestinationTerm(quantifier=quantifier))
+    return _filled(fields, term, DestinationTerm(quantifier=quantifier))
 
 
 def _read_amount(fields: Fields, _: Network) -> Leaf:
@@ -173,7 +171,7 @@ def _read_amount(fields: Fields, _: Network) -> Leaf:
         per_output_max_sats=_number(fields, "per_output_max_sats", MAX_MONEY_SATS),
         include_fee=include_fee,
     )
-    return _filled(term, AmountTerm(include_fee=include_fee))
+    return _filled(fields, term, AmountTerm(include_fee=include_fee))
 
 
 def _read_fee(fields: Fields, _: Network) -> Leaf:
@@ -183,7 +181,7 @@ def _read_fee(fields: Fields, _: Network) -> Leaf:
         min_sat_vb=_number(fields, "min_sat_vb", 100_000),
         max_pct_of_amount=_number(fields, "max_pct_of_amount", 100),
     )
-    return _filled(term, FeeTerm())
+    return _filled(fields, term, FeeTerm())
 
 
 def _read_shape(fields: Fields, _: Network) -> Leaf:
@@ -194,12 +192,12 @@ def _read_shape(fields: Fields, _: Network) -> Leaf:
         max_outputs=_number(fields, "max_outputs", 100_000),
         max_vbytes=_number(fields, "max_vbytes", 1_000_000),
     )
-    return _filled(term, ShapeTerm())
+    return _filled(fields, term, ShapeTerm())
 
 
 def _read_relation(fields: Fields, _: Network) -> Leaf:
     term = RelationTerm(_items(fields, "kinds", lambda item: _word(item, "item", RelationKind)))
-    return _filled(term, RelationTerm(()))
+    return _filled(fields, term, RelationTerm(()))
 
 
 def _read_time(fields: Fields, _: Network) -> Leaf:
@@ -207,7 +205,7 @@ def _read_time(fields: Fields, _: Network) -> Leaf:
         days=_items(fields, "days", _day),
         hours=_items(fields, "hours", lambda item: item.integer("item", 0, 23)),
     )
-    return _filled(term, TimeTerm())
+    return _filled(fields, term, TimeTerm())
 
 
 _READERS: Mapping[str, Callable[[Fields, Network], Leaf]] = {
@@ -222,7 +220,8 @@ _READERS: Mapping[str, Callable[[Fields, Network], Leaf]] = {
 }
 
 
-def _filled(term: Leaf, empty: Leaf) -> Leaf:
+def _filled(fields: Fields, term: Leaf, empty: Leaf) -> Leaf:
+    fields.done()  # an unknown field is named as such, not as nothing
     if term == empty:
         raise MalformedError("POLICY_EMPTY_MATCHER", f"match: expected a field that narrows in {type(term).__name__}")
     return term

@@ -1,0 +1,380 @@
+"""The decision: every ground, obligation and mode, each tripped by exactly one change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from custody.approval import Decision
+from custody.decide import Allow, Case, Decided, Deny, Need, check_feerate, decide
+from custody.interval import Interval
+from custody.policy.explain import explain
+from custody.policy.terms import Delay, SignersRequired, Veto
+from tests.fakes.rules import (
+    DAY,
+    NOW,
+    PAY,
+    Document,
+    approval,
+    case,
+    document,
+    policy,
+    rule,
+    self_transfer,
+    withdrawal,
+)
+
+W = withdrawal()
+TWO_EYES = rule("two-eyes", "require", {}, {"approvals": {"group": "ops", "threshold": 2}})
+
+
+def codes(found: Decided) -> list[str]:
+    """Return the codes of a Deny, or none."""
+    return [refused.code for refused in found.refusals] if isinstance(found, Deny) else []
+
+
+def require(then: dict[str, Any], name: str = "req") -> Document:
+    """Return a rule that asks `then` of every withdrawal."""
+    return rule(name, "require", {}, then)
+
+
+def test_decide_given_a_matching_allow_allows_with_the_policy_hash_and_every_reason() -> None:
+    """Yes carries what it rests on."""
+    rules = policy(PAY, rule("z", "deny", {"payments": "none"}))
+
+    found = decide(rules, case())
+
+    assert isinstance(found, Allow)
+    assert found.policy_hash == rules.hash
+    assert [(r.rule, r.said, r.applied) for r in found.reasons] == [
+        ("pay", "matched", True),
+        ("z", "did not match", False),
+    ]
+    assert (found.signers, found.delay) == (SignersRequired(), Delay(0))
+
+
+HARD: dict[str, tuple[Case, dict[str, Any], str]] = {
+    "rules of tomorrow": (case(time=Interval(NOW - DAY - 1, NOW)), {}, "RULES_NOT_YET"),
+    "rules of yesterday": (case(time=Interval(NOW, NOW + 30 * DAY)), {"not_after": NOW + DAY // 2}, "RULES_EXPIRED"),
+    "another network": (case(withdrawal(network="signet")), {}, "NETWORK_OTHER"),
+    "a higher floor": (case(withdrawal(rules_floor=2)), {}, "RULES_FLOOR"),
+    "an unknown wallet": (case(withdrawal(wallet_id=bytes(32))), {}, "WALLET_UNKNOWN"),
+    "an unknown initiator": (case(withdrawal(initiator="mallory")), {}, "INITIATOR_UNKNOWN"),
+    "an expired withdrawal": (case(withdrawal(expires_at=NOW)), {}, "WITHDRAWAL_EXPIRED"),
+    "a reject": (case(W, approvals=(approval(W, "bob", decision=Decision.REJECT),)), {}, "REJECTED"),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_decide_given_a_hard_ground_denies_whatever_rules_say(name: str) -> None:
+    """No rule lifts what stands above the rules."""
+    of, changes, code = HARD[name]
+
+    assert codes(decide(policy(**changes), of))[:1] == [code]
+
+
+def test_decide_given_no_allow_denies() -> None:
+    """What nobody permits is not permitted."""
+    assert codes(decide(policy(rules=[]), case())) == ["NO_RULE_ALLOWS"]
+
+
+def test_decide_given_a_deny_beside_an_allow_denies_with_its_reason_code() -> None:
+    """Deny wins, and says its own code."""
+    found = decide(policy(PAY, rule("no", "deny", {}, reason_code="HOLIDAY")), case())
+
+    assert codes(found) == ["HOLIDAY"]
+
+
+def test_decide_given_shadow_rules_shows_them_and_changes_nothing() -> None:
+    """A shadow rule is judged and shown; it neither denies nor allows nor asks."""
+    shadows = [
+        rule("s-deny", "deny", {}, mode="shadow"),
+        rule("s-unknown", "deny", {"wallet": {"names": ["gone"]}}, mode="shadow"),
+        rule("s-req", "require", {}, {"signers": {"min_offline": 1}}, mode="shadow"),
+        rule("s-limit", "limit", {}, {"window": "day", "max_count": 0, "on_exceed": "deny"}, mode="shadow"),
+    ]
+
+    found = decide(policy(PAY, *shadows), case())
+    alone = decide(policy(rule("s-allow", "allow", PAY["match"], mode="shadow")), case())
+
+    assert isinstance(found, Allow)
+    assert found.signers == SignersRequired()
+    assert [reason.said for reason in found.reasons if reason.rule == "s-deny"] == ["matched"]
+    assert codes(alone) == ["NO_RULE_ALLOWS"]
+
+
+@pytest.mark.parametrize(
+    ("dates", "lo", "hi", "allows", "denies"),
+    [
+        ({"not_before": NOW}, NOW, NOW, True, True),
+        ({"not_before": NOW}, NOW - 1, NOW, False, True),
+        ({"not_before": NOW}, NOW - 2, NOW - 1, False, False),
+        ({"expires_at": NOW}, NOW - 1, NOW - 1, True, True),
+        ({"expires_at": NOW}, NOW - 1, NOW, False, True),
+        ({"expires_at": NOW}, NOW, NOW + 1, False, False),
+    ],
+)
+def test_rule_given_dates_permits_by_both_ends_of_now_and_restricts_by_either(
+    dates: dict[str, Any], lo: int, hi: int, allows: bool, denies: bool
+) -> None:
+    """Where the ends of now disagree, an allow is not in force and a deny is."""
+    of = case(time=Interval(lo, hi))
+
+    assert isinstance(decide(policy({**PAY, **dates}), of), Allow) is allows
+    assert codes(decide(policy(PAY, rule("no", "deny", {}, **dates)), of)) == (["RULE_DENIES"] if denies else [])
+
+
+def test_decide_given_a_self_transfer_needs_an_allow_that_bounds_its_fee() -> None:
+    """Where nobody is paid, only an allow with fee.max_sats lets a fee go; a deny does not stand in for it."""
+    open_ended = rule("keep", "allow", {"payments": "none"})
+    bounded = rule("keep", "allow", {"payments": "none", "fee": {"max_sats": 1_000}})
+    either = rule("keep", "allow", {"any_of": [{"payments": "none"}, {"fee": {"max_sats": 1_000}}]})
+    fee_deny = rule("fee", "deny", {"not": {"fee": {"max_sats": 1_000}}})
+
+    assert codes(decide(policy(open_ended), case(self_transfer()))) == ["FEE_UNBOUNDED"]
+    assert codes(decide(policy(either), case(self_transfer()))) == ["FEE_UNBOUNDED"]
+    assert codes(decide(policy(open_ended, fee_deny), case(self_transfer()))) == ["FEE_UNBOUNDED"]
+    assert isinstance(decide(policy(bounded), case(self_transfer())), Allow)
+
+
+def test_decide_given_several_grounds_names_them_all() -> None:
+    """Evaluation does not stop at the first no."""
+    found = decide(policy(rule("no", "deny", {})), case(withdrawal(rules_floor=2)))
+
+    assert codes(found) == ["RULES_FLOOR", "RULE_DENIES", "NO_RULE_ALLOWS"]
+
+
+# Approvals
+
+
+def test_approvals_given_too_few_says_who_could_give_them() -> None:
+    """The missing are named: members of the group, without the initiator and without those who did."""
+    found = decide(policy(PAY, TWO_EYES), case(W, "bob"))
+
+    assert isinstance(found, Need)
+    (missing,) = found.missing
+    assert (missing.rule, missing.of, missing.needed) == ("two-eyes", "group ops", 1)
+    assert (missing.have, missing.could) == (("bob",), ("carol",))
+
+
+def test_approvals_given_enough_allows() -> None:
+    """Two people of the group, neither the initiator."""
+    assert isinstance(decide(policy(PAY, TWO_EYES), case(W, "bob", "carol")), Allow)
+
+
+NOT_COUNTED: dict[str, Case] = {
+    "of another group": case(W, "bob", "dave"),
+    "the initiator": case(W, "bob", "alice"),
+    "a blind credential": case(W, "bob", "blind-ben"),
+    "the same person twice": case(W, approvals=(approval(W, "bob"), approval(W, "bob", at=NOW - 9))),
+    "another's key": case(W, approvals=(approval(W, "bob"), approval(W, "carol", signer="bob"))),
+    "another withdrawal's": case(W, approvals=(approval(W, "bob"), approval(withdrawal(withdrawal_id="w-2"), "carol"))),
+    "one out of date": case(W, approvals=(approval(W, "bob"), approval(W, "carol", expires_at=NOW))),
+    "a service": case(W, "bob", "screening"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_COUNTED)
+def test_approvals_given_one_that_must_not_count_stay_missing(name: str) -> None:
+    """One real approval and one that is none are one."""
+    found = decide(policy(PAY, TWO_EYES), NOT_COUNTED[name])
+
+    assert isinstance(found, Need)
+    assert [missing.needed for missing in found.missing] == [1]
+
+
+def test_approvals_given_blind_rules_count_blind_ones_beside_enough_seen() -> None:
+    """blind: true admits blind approvals, and still asks for one seen."""
+    tree = {"group": "ops", "threshold": 2, "blind": True}
+    rules = policy(PAY, require({"approvals": tree}))
+    none_seen = policy(PAY, require({"approvals": {"group": "ops", "threshold": 1, "blind": True}}))
+    all_blind = policy(PAY, require({"approvals": {"group": "ops", "threshold": 1, "blind": True, "seen": 0}}))
+
+    assert isinstance(decide(rules, case(W, "bob", "blind-ben")), Allow)
+    assert isinstance(decide(none_seen, case(W, "blind-ben")), Need)
+    assert isinstance(decide(all_blind, case(W, "blind-ben")), Allow)
+
+
+@pytest.mark.parametrize(("age", "counts"), [(59, True), (60, False)])
+def test_approvals_given_a_lifetime_age_out(age: int, counts: bool) -> None:
+    """An approval counts for less than lifetime_s seconds after its own time."""
+    rules = policy(PAY, require({"approvals": {"group": "ops", "threshold": 1, "lifetime_s": 60}}))
+
+    found = decide(rules, case(W, approvals=(approval(W, "bob", at=NOW - age),)))
+
+    assert isinstance(found, Allow) is counts
+
+
+def test_approvals_given_a_service_wants_that_service() -> None:
+    """A screening service approves by its own key."""
+    rules = policy(PAY, require({"approvals": {"service": "screening"}}))
+
+    assert isinstance(decide(rules, case(W, "screening")), Allow)
+    assert isinstance(decide(rules, case(W, "payroll")), Need)
+
+
+def test_approvals_given_all_of_two_groups_counts_one_human_once() -> None:
+    """Bob is in both groups and is still one human; a second one is needed."""
+    tree = {"all_of": [{"group": "ops", "threshold": 1}, {"group": "security", "threshold": 1}]}
+    rules = policy(PAY, require({"approvals": tree}))
+
+    assert isinstance(decide(rules, case(W, "bob")), Need)
+    assert isinstance(decide(rules, case(W, "bob", "carol")), Allow)
+    assert isinstance(decide(rules, case(W, "bob", "dave")), Allow)
+
+
+def test_approvals_given_any_of_needs_one_part_and_lists_every_option() -> None:
+    """Either part is enough; with none, both ways are shown."""
+    tree = {"any_of": [{"group": "ops", "threshold": 2}, {"group": "security", "threshold": 1}]}
+    rules = policy(PAY, require({"approvals": tree}))
+
+    nobody = decide(rules, case())
+
+    assert isinstance(decide(rules, case(W, "dave")), Allow)
+    assert isinstance(nobody, Need)
+    assert [(m.of, m.needed, m.option) for m in nobody.missing] == [("group ops", 2, 0), ("group security", 1, 1)]
+
+
+def test_approvals_given_two_rules_count_in_each() -> None:
+    """The union of what rules ask: one person's approval serves both rules."""
+    rules = policy(
+        PAY,
+        require({"approvals": {"group": "ops", "threshold": 1}}, "a"),
+        require({"approvals": {"group": "security", "threshold": 1}}, "b"),
+    )
+
+    assert isinstance(decide(rules, case(W, "bob")), Allow)
+    found = decide(rules, case(W, "carol"))
+    assert isinstance(found, Need)
+    assert [missing.rule for missing in found.missing] == ["b"]
+
+
+def test_approvals_given_no_release_yet_are_judged_at_the_later_end_of_now() -> None:
+    """Before T(RELEASE) there is only now."""
+    asked = case(W, approvals=(approval(W, "bob", expires_at=NOW + 10),), t_release=None)
+    rules = policy(PAY, require({"approvals": {"group": "ops", "threshold": 1}}))
+
+    assert isinstance(decide(rules, asked), Allow)
+    assert isinstance(decide(rules, replace(asked, time=Interval(NOW, NOW + 10))), Need)
+
+
+# Signers and delay
+
+
+def test_signers_given_several_rules_ask_for_their_union() -> None:
+    """Includes and excludes add up; the largest min_offline stands."""
+    rules = policy(
+        PAY,
+        require({"signers": {"include": ["beta"], "min_offline": 1}}, "a"),
+        require({"signers": {"include": ["cold"], "exclude": ["alpha"]}}, "b"),
+    )
+
+    found = decide(rules, case())
+
+    assert isinstance(found, Allow)
+    assert found.signers == SignersRequired(("beta", "cold"), ("alpha",), 1)
+
+
+def test_signers_given_one_node_both_ways_denies() -> None:
+    """What cannot be met is a no."""
+    rules = policy(
+        PAY, require({"signers": {"include": ["beta"]}}, "a"), require({"signers": {"exclude": ["beta"]}}, "b")
+    )
+
+    assert codes(decide(rules, case())) == ["SIGNERS_CONFLICT"]
+
+
+def test_signers_given_an_unknown_node_denies() -> None:
+    """A node that the rules do not know can neither be waited for nor kept out."""
+    rules = policy(PAY, require({"signers": {"exclude": ["gamma"]}}))
+
+    assert codes(decide(rules, case())) == ["SIGNER_UNKNOWN"]
+
+
+def test_delay_given_several_rules_is_the_longest_with_every_veto() -> None:
+    """The union of delays."""
+    rules = policy(
+        PAY,
+        require({"delay": {"seconds": 60, "veto": {"group": "security", "threshold": 1}}}, "a"),
+        require({"delay": {"seconds": 3_600}}, "b"),
+    )
+
+    found = decide(rules, case())
+
+    assert isinstance(found, Allow)
+    assert found.delay == Delay(3_600, (Veto("security", 1),))
+
+
+def test_need_given_a_delay_carries_it_so_that_its_notice_can_be_given_at_once() -> None:
+    """Waiting and approving run side by side."""
+    found = decide(policy(PAY, require({"delay": {"seconds": 60}}, "a"), TWO_EYES), case())
+
+    assert isinstance(found, Need)
+    assert found.delay == Delay(60)
+
+
+# Fee rate and words
+
+
+@pytest.mark.parametrize(
+    ("fee", "code"), [(199, "FEERATE_BELOW_MIN"), (200, None), (100_000, None), (100_001, "FEERATE_ABOVE_MAX")]
+)
+def test_check_feerate_given_both_edges_refuses_outside(fee: int, code: str | None) -> None:
+    """The bounds themselves are inside."""
+    refused = check_feerate(policy().limits, fee, 200)
+
+    assert (refused.code if refused else None) == code
+
+
+def test_explain_given_each_decision_says_the_verdict_first() -> None:
+    """People read the verdict, what is missing and who could give it, then each rule with its reasons."""
+    rules = policy(PAY, TWO_EYES, require({"delay": {"seconds": 60, "veto": {"group": "security", "threshold": 1}}}))
+    needed = explain(decide(rules, case(W, "bob")))
+    denied = explain(decide(policy(rules=[]), case()))
+    shadow = explain(decide(policy(PAY, rule("s", "deny", {}, mode="shadow")), case()))
+
+    assert needed[0].startswith("NEED approvals under rules ")
+    assert "  waits 60 s after its notice; may be vetoed by 1 of security" in needed
+    assert "  rule two-eyes needs 1 more of group ops (have: bob; could: carol)" in needed
+    assert "  allow pay: matched" in needed
+    assert denied[:2] == (denied[0], "  NO_RULE_ALLOWS: expected at least one allow that matches, found none")
+    assert denied[0].startswith("DENY")
+    assert shadow[0].startswith("ALLOW")
+    assert "  deny s: matched (shadow: changes nothing)" in shadow
+
+
+def test_decide_given_the_document_of_the_manual_judges_small_and_large() -> None:
+    """Small ones go by rules alone; large ones need two people, the cold node and an hour."""
+    ops = {"initiator": {"groups": ["ops"]}, "wallet": {"names": ["treasury"]}}
+    rules = policy(
+        rule("pay", "allow", {**ops, "destination": {"lists": ["exchanges"]}, "amount": {"max_sats": 500_000_000}}),
+        rule("housekeeping", "allow", {**ops, "payments": "none", "fee": {"max_sats": 200_000}}),
+        rule(
+            "housekeeping-cap",
+            "limit",
+            {"payments": "none"},
+            {"window": "day", "max_fee_sats": 500_000, "on_exceed": "deny"},
+        ),
+        rule("fee-sane", "deny", {"not": {"fee": {"max_pct_of_amount": 2}}}, reason_code="FEE_TOO_HIGH"),
+        rule(
+            "two-eyes", "require", {"amount": {"min_sats": 10_000_000}}, {"approvals": {"group": "ops", "threshold": 2}}
+        ),
+        rule(
+            "cold-for-large",
+            "require",
+            {"amount": {"min_sats": 100_000_000}},
+            {"signers": {"min_offline": 1}, "delay": {"seconds": 3_600, "veto": {"group": "security", "threshold": 1}}},
+        ),
+    )
+    large = withdrawal((11, 200_000_000))
+
+    assert isinstance(decide(rules, case()), Allow)
+    assert isinstance(decide(rules, case(large)), Need)
+    approved = decide(rules, case(large, "bob", "carol"))
+    assert isinstance(approved, Allow)
+    assert (approved.signers.min_offline, approved.delay.seconds) == (1, 3_600)
+    assert codes(decide(rules, case(facts={"fee_sats": 1_001}))) == ["FEE_TOO_HIGH"]
+    assert isinstance(decide(rules, case(self_transfer())), Allow)
+    assert document()["schema"] == "custody-policy/1"
