@@ -13,11 +13,11 @@ import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from custody.wallet import Network
 from embit.bip32 import HARDENED_INDEX, HDKey
 from embit.networks import NETWORKS
 
 from custody.errors import IntegrityError
+from custody.wallet import Network
 
 SEED_BYTES = 32  # 256 bits, the strength of the curve's keys and of the hash that binds everything
 PR_SET_DUMPABLE = 4  # prctl(2): also stops other processes of the same user from attaching
@@ -63,7 +63,7 @@ def wipe(secret: bytearray) -> None:
 
 def account_path(network: Network) -> tuple[int, ...]:
     """Return m/48h/COINh/0h/2h, the P2WSH multisig account of BIP-48; coin 0 on mainnet, else 1 (SLIP-44)."""
-    coin = 0 if network is Network.MAINNET else 1
+    coin = 0 if network.is_mainnet else 1
     return tuple(HARDENED_INDEX + step for step in (48, coin, 0, 2))
 
 
@@ -87,5 +87,5 @@ def forbid_core_dumps() -> None:
 def _master(seed: bytearray, network: Network) -> HDKey:
     if len(seed) != SEED_BYTES:
         raise IntegrityError("SEED_SIZE", f"expected a seed of {SEED_BYTES} bytes, found {len(seed)}")
-    versions = NETWORKS["main" if network is Network.MAINNET else "test"]
+    versions = NETWORKS["main" if network.is_mainnet else "test"]
     return HDKey.from_seed(bytes(seed), version=versions["xprv"])

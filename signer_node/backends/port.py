@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from custody.signatures import InputSignature
-from custody.wallet import Network
 
 from custody.errors import CustodyError
+from custody.wallet import Network
 from signer_node.seed import Entropy, KeyMaterial
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
-from custody.errors import ConflictError, IntegrityError, NotFoundError
+from custody.errors import ConflictError, DeniedError, IntegrityError, NotFoundError
 
 MAX_PRIVATE_BYTES = 4096  # seeds, blobs, passphrases and tokens are all far smaller
 
@@ -63,3 +64,32 @@ def write_private_once(path: Path, content: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def passphrase_from_file(path: Path) -> Callable[[], bytearray]:
+    """Return a source that reads `path` (0600) anew each time; one line end at its end is not part of it."""
+
+    def read() -> bytearray:
+        content = read_private(path)
+        if content.endswith(b"\n"):
+            del content[-1]
+        return content
+
+    return read
+
+
+def wrapped_from_file(path: Path) -> Callable[[], str]:
+    """Return a source that takes the wrapping token out of `path` (0600): a token read once is no longer there.
+
+    The source raises DeniedError VAULT_NO_CREDENTIAL while there is none: somebody must put a fresh one.
+    """
+
+    def take() -> str:
+        try:
+            content = read_private(path)
+        except NotFoundError:
+            raise DeniedError("VAULT_NO_CREDENTIAL", f"expected a fresh wrapping token in {path.name}") from None
+        path.unlink()
+        return content.decode("ascii", errors="replace").strip()
+
+    return take

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -88,18 +87,6 @@ def make_key(uri: str, access: Access, entropy: Entropy, hardness: Hardness = Ha
         return key_material(seed, access.network)
     finally:
         wipe(seed)
-
-
-def passphrase_from_file(path: Path) -> Callable[[], bytearray]:
-    """Return a source that reads `path` (0600) anew each time; one line end at its end is not part of it."""
-
-    def read() -> bytearray:
-        content = read_private(path)
-        if content.endswith(b"\n"):
-            del content[-1]
-        return content
-
-    return read
 
 
 def seal(seed: bytearray, passphrase: bytearray, entropy: Entropy, hardness: Hardness) -> bytes:

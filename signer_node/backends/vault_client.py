@@ -83,6 +83,7 @@ class VaultSession:
         self._login_lock = threading.Lock()
         self._token: _Token | None = None
         self._wrapped: str | None = None  # handed to us, not yet unwrapped
+        self._spent: str | None = None  # the one we unwrapped last: seeing it again is no incident
         self._secret_id: str | None = None
         self._refused_logins, self._locked_until = 0, 0.0
 
@@ -204,6 +205,9 @@ class VaultSession:
         hand us another one; 3. it is unwrapped, once.
         """
         self._wrapped = self._wrapped or self._access.wrapped()
+        if self._wrapped == self._spent:
+            self._wrapped = None
+            raise DeniedError("VAULT_NO_CREDENTIAL", "expected a fresh wrapping token, found the one we used")
         made_by = f"auth/approle/role/{self._access.role}/secret-id"
         try:
             answer = self._send("POST", "sys/wrapping/lookup", {"token": self._wrapped}, "")
@@ -218,7 +222,7 @@ class VaultSession:
                 raise
             message = "expected an unused wrapping token, found one used or expired: was it intercepted?"
             raise IntegrityError("WRAP_USED", message) from None
-        self._wrapped = None
+        self._wrapped, self._spent = None, self._wrapped
         return _text(_object(answer, "data"), "secret_id")
 
     def _send(self, method: str, path: str, body: Body | None, token: str) -> Body:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from custody.wallet import Network
 
+from custody.wallet import Network
 from deploy.ca import make_ca
 from deploy.openbao import Server, start
 from signer_node.backends import make_key, open_backend, sealed_file

@@ -7,16 +7,17 @@ import base64
 import contextlib
 import logging
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from custody.wallet import Network
 from embit.bip32 import HDKey
 
 from custody import curve
 from custody.canonical import decode, encode
 from custody.errors import ConflictError, CustodyError, IntegrityError
+from custody.wallet import Network
 from signer_node.backends import signing
 from signer_node.backends.port import Backend, State
 from signer_node.seed import account_key
@@ -63,7 +64,7 @@ async def test_public_when_asked_is_what_a_third_library_derives(place: Place) -
     assert (await place.open().public()).key == descriptor_key(SEED)
 
 
-WRONG = {
+WRONG: dict[str, tuple[Callable[[ClearedInputs], ClearedInputs], str]] = {
     "another_seeds_key": (lambda c: replace(c, pubkeys=(*c.pubkeys[:2], cleared(OTHER).pubkeys[2])), "KEY_NOT_MINE"),
     "another_index": (lambda c: replace(c, paths=((0, 0), (1, 7), (0, 15))), "KEY_NOT_MINE"),
     "swapped_keys": (lambda c: replace(c, pubkeys=c.pubkeys[::-1]), "KEY_NOT_MINE"),

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from custody.wallet import Network
-
 from deploy.openbao import Role, Server
 from signer_node.backends.port import Access, VaultAccess
 

@@ -6,14 +6,20 @@ import os
 from pathlib import Path
 
 import pytest
-from custody.wallet import Network
 
 from custody.canonical import Json, decode, encode
-from custody.errors import ConflictError, CustodyError, IntegrityError, MalformedError, NotFoundError
+from custody.errors import ConflictError, CustodyError, DeniedError, IntegrityError, MalformedError, NotFoundError
+from custody.wallet import Network
 from signer_node.backends import make_key, open_backend
 from signer_node.backends.port import Access, State
-from signer_node.backends.private_file import MAX_PRIVATE_BYTES, read_private, write_private_once
-from signer_node.backends.sealed_file import Hardness, passphrase_from_file, seal, unseal
+from signer_node.backends.private_file import (
+    MAX_PRIVATE_BYTES,
+    passphrase_from_file,
+    read_private,
+    wrapped_from_file,
+    write_private_once,
+)
+from signer_node.backends.sealed_file import Hardness, seal, unseal
 from signer_node.seed import new_seed, wipe
 
 CHEAP = Hardness(memory_kib=8 * 1024, passes=1, lanes=1)
@@ -155,6 +161,16 @@ def test_passphrase_from_file_when_read_drops_one_line_end(tmp_path: Path) -> No
     write_private_once(tmp_path / "pass", b" secret words \n")
 
     assert passphrase_from_file(tmp_path / "pass")() == b" secret words "
+
+
+def test_wrapped_from_file_when_taken_is_gone(tmp_path: Path) -> None:
+    """A restarted node must not present a used wrapping token: that would look like an interception."""
+    take = wrapped_from_file(tmp_path / "wrapped")
+    write_private_once(tmp_path / "wrapped", b"s.token\n")
+
+    assert take() == "s.token"
+    with pytest.raises(DeniedError, match="VAULT_NO_CREDENTIAL"):
+        take()
 
 
 async def test_backend_when_the_passphrase_source_is_missing_refuses(tmp_path: Path) -> None:
