@@ -17,7 +17,7 @@ from custody.audit.checkpoint import (
     signed_checkpoint,
     with_lines,
 )
-from custody.audit.export import Export, ExportError, Place, read_export, write_export
+from custody.audit.export import Export, ExportError, Place, genesis_of, read_export, write_export
 from custody.audit.note import Note, SignatureLine, parse_note, verifier_key
 from custody.audit.tree import (
     EMPTY_ROOT,
@@ -64,6 +64,7 @@ __all__ = [
     "consistency_ranges",
     "cosign",
     "cosignature_message",
+    "genesis_of",
     "inclusion_proof",
     "inclusion_ranges",
     "leaf_hash",

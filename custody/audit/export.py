@@ -101,6 +101,18 @@ def read_export(raw: bytes) -> Export:
     return Export(genesis, entries, leaves, bodies, checkpoints)
 
 
+def genesis_of(raw: bytes) -> Signed:
+    """Return the genesis in an export's first line, unverified: who knows its hash reads the pinned keys from it.
+
+    Raises:
+        ExportError: EXPORT_LINE or EXPORT_TRUNCATED.
+    """
+    line, newline, _ = raw.partition(b"\n")
+    if not newline:
+        raise ExportError(Place(1), "expected a first line", cut=True)
+    return _Lines([line]).genesis()
+
+
 class _Lines:
     """Reads the lines in their one order."""
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from custody.audit import ExportKeys, Log, Verdict, VerdictKind, verify_export
+from custody.audit import ExportError, ExportKeys, Log, Verdict, VerdictKind, genesis_of, verify_export
 from custody.entries import Document, EntryKind
 from custody.errors import CustodyError
 from custody.statements import Kind, sign
@@ -159,6 +159,15 @@ def test_verify_given_known_that_is_no_checkpoint_raises() -> None:
     """A wrong --known is the caller's mistake, not a verdict on the export."""
     with pytest.raises(CustodyError):
         verdict_of(RAW, "hello")
+
+
+def test_genesis_of_given_export_returns_its_first_lines_document() -> None:
+    """The keys to verify with are read from the genesis in the file, once its hash is the known one."""
+    assert genesis_of(RAW).digest == HONEST.keys.genesis
+    with pytest.raises(ExportError, match="EXPORT_LINE"):
+        genesis_of(b"{}\n")
+    with pytest.raises(ExportError, match="EXPORT_TRUNCATED"):
+        genesis_of(LINES[0][:-1])
 
 
 def test_verify_given_replay_passes_on_its_verdict() -> None:

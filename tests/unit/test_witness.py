@@ -274,6 +274,37 @@ def test_witness_given_fork_keeps_both_signed_checkpoints(paths: WitnessPaths) -
     assert note_at(5, OTHER).split("\n")[2] in evidence
 
 
+@pytest.mark.parametrize("call", range(6))
+@pytest.mark.parametrize("effect", ["fsync", "pwrite", "open"])
+def test_witness_given_death_at_any_effect_starts_again_and_has_handed_out_nothing(
+    paths: WitnessPaths, monkeypatch: pytest.MonkeyPatch, effect: str, call: int
+) -> None:
+    """Wherever the process dies, the next one has the old state or the new one, and goes on from there."""
+    saved(paths, 5)
+    store = WitnessStore(paths, ORIGIN)
+    calls, real, lines = [], getattr(os, effect), []
+
+    def die(*arguments: object, **named: object) -> object:
+        calls.append(1)
+        if len(calls) == call + 1:
+            raise SystemExit
+        return real(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, effect, die)
+        try:
+            lines.append(Witness(PINS, store, lambda: 1_000).answer(ask(5, 8)))
+        except SystemExit:
+            lines.clear()
+    store.close()
+    state = reopen(paths)
+
+    assert state in (at(5), at(8))
+    assert state == at(8) or not lines
+    again = Witness(PINS, WitnessStore(paths, ORIGIN), lambda: 1_000).answer(ask(state.size, 8))
+    assert isinstance(again, str)
+
+
 @pytest.mark.parametrize("broken", ["fsync", "pwrite"])
 def test_witness_given_failing_disk_hands_out_nothing(
     paths: WitnessPaths, monkeypatch: pytest.MonkeyPatch, broken: str
