@@ -1,0 +1,257 @@
+"""What a PSBT really does, each fact proven from its bytes and our descriptor, or a refusal that names what is not.
+
+Amounts come from re-hashed previous transactions alone, scripts from derivation alone; every field that a PSBT merely
+claims is a hint that must agree. Nothing here is asked of a network.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from custody.address import script_of
+from custody.errors import MalformedError, Refused
+from custody.psbt import (
+    GLOBAL_TRANSACTION,
+    GLOBAL_VERSION,
+    GLOBAL_XPUB,
+    IN_DERIVATION,
+    IN_FINAL_SCRIPT_SIG,
+    IN_FINAL_WITNESS,
+    IN_PARTIAL_SIGNATURE,
+    IN_PREVIOUS,
+    IN_SIGHASH,
+    IN_WITNESS_SCRIPT,
+    IN_WITNESS_UTXO,
+    OUT_DERIVATION,
+    OUT_WITNESS_SCRIPT,
+    Field,
+    Psbt,
+    PsbtInput,
+    PsbtOutput,
+)
+from custody.sighash import SIGHASH_ALL
+from custody.transaction import OutPoint, TxIn, TxOut
+from custody.units import MAX_MONEY_SATS, Sats, VBytes
+from custody.wallet import CHANGE, MAX_INDEX, RECEIVE, ScriptBook, Wallet, WalletScript
+from custody.withdrawal import Withdrawal
+
+CHANGE_GAP = 20  # protocol.md step 4: a coordinator that runs ahead further hides change from its own recovery
+INPUT_GAP = 1_000  # architecture.md "Limits": addresses are handed out up to this far above the last one in use
+SEQUENCE = 0xFFFFFFFD  # replaceable (BIP-125), no relative lock
+VERSION = 2
+MAX_SIGNATURE_BYTES = 72  # low S without grinding: 71 of DER and the sighash byte
+_GLOBAL_TYPES = frozenset((GLOBAL_TRANSACTION, GLOBAL_XPUB, GLOBAL_VERSION))
+_INPUT_TYPES = frozenset((IN_PREVIOUS, IN_WITNESS_UTXO, IN_SIGHASH, IN_WITNESS_SCRIPT, IN_DERIVATION))
+_OUTPUT_TYPES = frozenset((OUT_WITNESS_SCRIPT, OUT_DERIVATION))
+_SIGNATURE_TYPES = frozenset((IN_PARTIAL_SIGNATURE, IN_FINAL_SCRIPT_SIG, IN_FINAL_WITNESS))
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeLimits:
+    """Bounds that rules and log set. highest_change_index: -1 before the first change in the log."""
+
+    highest_change_index: int = -1
+    change_floor_sats: int = 10_000
+    max_change_outputs: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class InputFact:
+    """One coin of ours. script: its scriptPubKey, derived by us at branch/index."""
+
+    outpoint: OutPoint
+    amount_sats: Sats
+    branch: int
+    index: int
+    script: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeFact:
+    """One output that comes back. output: its place in the transaction.  index: on branch 1."""
+
+    output: int
+    index: int
+    amount_sats: Sats
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the transaction does. txid: 32 bytes, wire order, unsigned.  vsize_vb: upper bound of the signed size."""
+
+    txid: bytes
+    version: int
+    locktime: int
+    inputs: tuple[InputFact, ...]
+    payments: tuple[TxOut, ...]
+    change: tuple[ChangeFact, ...]
+    fee_sats: Sats
+    vsize_vb: VBytes
+
+    @property
+    def outpoints(self) -> frozenset[OutPoint]:
+        """The coins that are spent."""
+        return frozenset(fact.outpoint for fact in self.inputs)
+
+
+def read_facts(psbt: Psbt, book: ScriptBook, limits: ShapeLimits) -> Facts | Refused:
+    """Return what `psbt` does with the coins of `book`'s wallet, or the first thing that is not proven.
+
+    Args:
+        psbt: carries no signatures; those travel beside it.
+        book: the wallet's scripts.
+        limits: of change.
+    """
+    # Plan: 1 only fields we judge · 2 each input is our coin, its amount proven · 3 change · 4 money adds up.
+    if refused := _check_fields(psbt):
+        return refused
+    inputs: list[InputFact] = []
+    for txin, found in zip(psbt.transaction.inputs, psbt.inputs, strict=True):
+        fact = _read_input(txin, found, book)
+        if isinstance(fact, Refused):
+            return fact
+        inputs.append(fact)
+    if len({fact.outpoint for fact in inputs}) != len(inputs):
+        return Refused("DUPLICATE_OUTPOINT", "each coin once", "one twice")
+    outputs = _read_outputs(psbt, book, limits)
+    if isinstance(outputs, Refused):
+        return outputs
+    payments, change = outputs
+    total_in = sum(fact.amount_sats for fact in inputs)
+    total_out = sum(output.amount for output in psbt.transaction.outputs)
+    if max(total_in, total_out) > MAX_MONEY_SATS or total_out > total_in:
+        return Refused("MONEY", f"outputs of at most {total_in} sats", f"{total_out} sats")
+    return Facts(
+        txid=psbt.transaction.txid,
+        version=psbt.transaction.version,
+        locktime=psbt.transaction.locktime,
+        inputs=tuple(inputs),
+        payments=payments,
+        change=change,
+        fee_sats=Sats(total_in - total_out),
+        vsize_vb=vsize_bound_vb(psbt, book.wallet),
+    )
+
+
+def check_matches(withdrawal: Withdrawal, facts: Facts, wallet: Wallet) -> Refused | None:
+    """Return None if `facts` are exactly what `withdrawal` asks for: payees, amounts, wallet, network, fee, shape."""
+    if (withdrawal.wallet_id, withdrawal.network) != (wallet.wallet_id, wallet.network.value):
+        return Refused("WALLET_OTHER", f"wallet {wallet.wallet_id.hex()[:16]} on {wallet.network.value}", "another")
+    try:
+        asked = Counter((script_of(p.address, wallet.network), p.amount_sats) for p in withdrawal.payments)
+    except MalformedError as error:
+        return Refused(error.code, f"addresses of {wallet.network.value}", error.message)
+    paid = Counter((payment.script, payment.amount) for payment in facts.payments)
+    if extra := paid - asked:
+        return Refused("OUTPUT_NOT_ASKED", "only the payments of the withdrawal", f"{extra.total()} other output(s)")
+    if missing := asked - paid:
+        return Refused("PAYMENT_MISSING", "every payment of the withdrawal", f"{missing.total()} missing")
+    if facts.fee_sats > withdrawal.max_fee_sats:
+        return Refused("FEE_ABOVE_MAX", f"at most {withdrawal.max_fee_sats} sats", f"{facts.fee_sats} sats")
+    if withdrawal.pinned_txid not in (None, facts.txid):
+        return Refused("PINNED_OTHER", "the pinned transaction", facts.txid[::-1].hex())
+    if withdrawal.pinned_txid is None and facts.locktime:
+        return Refused("LOCKTIME", "0 where no transaction is pinned", str(facts.locktime))
+    return None
+
+
+def vsize_bound_vb(psbt: Psbt, wallet: Wallet) -> VBytes:
+    """Return the largest virtual size that the signed transaction can have."""
+    signatures = wallet.threshold * (1 + MAX_SIGNATURE_BYTES)
+    script_bytes = 3 + 34 * len(wallet.keys)
+    witness = 1 + 1 + signatures + (1 if script_bytes < 0xFD else 3) + script_bytes
+    stripped = len(psbt.transaction.serialize_stripped())
+    weight = stripped * 4 + 2 + witness * len(psbt.inputs)
+    return VBytes((weight + 3) // 4)
+
+
+def _check_fields(psbt: Psbt) -> Refused | None:
+    transaction = psbt.transaction
+    if transaction.version != VERSION:
+        return Refused("TX_VERSION", str(VERSION), str(transaction.version))
+    if any(txin.sequence != SEQUENCE for txin in transaction.inputs):
+        return Refused("SEQUENCE", f"{SEQUENCE:#x} in every input", "another")
+    if any(field.type in _SIGNATURE_TYPES for found in psbt.inputs for field in found.fields):
+        return Refused("PSBT_HAS_SIGNATURES", "signatures beside the PSBT", "one inside")
+    return (
+        _unknown(psbt.globals.fields, _GLOBAL_TYPES)
+        or next((r for found in psbt.inputs if (r := _unknown(found.fields, _INPUT_TYPES))), None)
+        or next((r for found in psbt.outputs if (r := _unknown(found.fields, _OUTPUT_TYPES))), None)
+    )
+
+
+def _unknown(fields: Iterable[Field], known: frozenset[int]) -> Refused | None:
+    extra = next((field for field in fields if field.type not in known), None)
+    return None if extra is None else Refused("UNKNOWN_FIELD", "fields that are judged here", f"type {extra.type:#04x}")
+
+
+def _read_input(txin: TxIn, found: PsbtInput, book: ScriptBook) -> InputFact | Refused:
+    """Prove one coin: its previous transaction re-hashed, its script derived, every claim in agreement."""
+    previous = found.previous
+    if previous is None:
+        return Refused("PREVIOUS_MISSING", f"the previous transaction of {txin.outpoint}", "none")
+    if previous.txid != txin.outpoint.txid or txin.outpoint.vout >= len(previous.outputs):
+        return Refused("PREVIOUS_MISMATCH", f"the transaction of {txin.outpoint}", previous.txid_hex)
+    spent = previous.outputs[txin.outpoint.vout]
+    if found.witness_utxo not in (None, spent):
+        return Refused("AMOUNT_LIE", f"{spent.amount} sats on the script of {txin.outpoint}", "another claim")
+    if found.sighash_type not in (None, SIGHASH_ALL):
+        return Refused("SIGHASH_TYPE", "SIGHASH_ALL", f"{found.sighash_type:#x}")
+    ours = _recognise(spent.script, found.derivations, book, (RECEIVE, CHANGE))
+    if ours is None:
+        return Refused("FOREIGN_INPUT", f"a coin of this wallet at {txin.outpoint}", "another's")
+    if found.witness_script not in (None, ours.witness_script):
+        return Refused("WITNESS_SCRIPT", f"the script of {ours.branch}/{ours.index}", "another")
+    return InputFact(txin.outpoint, spent.amount, ours.branch, ours.index, spent.script)
+
+
+def _read_outputs(
+    psbt: Psbt, book: ScriptBook, limits: ShapeLimits
+) -> tuple[tuple[TxOut, ...], tuple[ChangeFact, ...]] | Refused:
+    """Tell change from payments: change is branch 1 of this wallet inside the window, and nothing else is."""
+    payments: list[TxOut] = []
+    change: list[ChangeFact] = []
+    for place, (output, found) in enumerate(zip(psbt.transaction.outputs, psbt.outputs, strict=True)):
+        ours = _recognise(output.script, found.derivations, book, (CHANGE,), limits.highest_change_index + CHANGE_GAP)
+        if ours is None:
+            payments.append(output)
+            continue
+        if refused := _check_change(output, found, ours, limits):
+            return refused
+        change.append(ChangeFact(place, ours.index, output.amount))
+    if len(change) > limits.max_change_outputs:
+        return Refused("TOO_MUCH_CHANGE", f"at most {limits.max_change_outputs} change output(s)", str(len(change)))
+    return tuple(payments), tuple(change)
+
+
+def _check_change(output: TxOut, found: PsbtOutput, ours: WalletScript, limits: ShapeLimits) -> Refused | None:
+    highest = limits.highest_change_index + CHANGE_GAP
+    if ours.index > highest:
+        return Refused("CHANGE_INDEX", f"an index of at most {highest}", str(ours.index))
+    if output.amount < limits.change_floor_sats:
+        return Refused("CHANGE_BELOW_FLOOR", f"at least {limits.change_floor_sats} sats", f"{output.amount} sats")
+    script = found.one(OUT_WITNESS_SCRIPT)
+    if script is not None and script.value != ours.witness_script:
+        return Refused("WITNESS_SCRIPT", f"the script of {ours.branch}/{ours.index}", "another")
+    return None
+
+
+def _recognise(
+    script: bytes,
+    derivations: tuple[tuple[bytes, tuple[int, ...]], ...],
+    book: ScriptBook,
+    branches: tuple[int, ...],
+    highest_index: int = INPUT_GAP,
+) -> WalletScript | None:
+    """Return our script that equals `script`: where a hint points (any index), else inside the window; or None."""
+    for _, path in derivations:
+        if len(path) >= 2 and path[-2] in branches and path[-1] <= MAX_INDEX:
+            hinted = book.script(path[-2], path[-1])
+            if hinted.script == script:
+                return hinted
+    for branch in branches:
+        if place := book.find(script, branch, highest_index + 1):
+            return book.script(*place)
+    return None

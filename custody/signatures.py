@@ -1,0 +1,258 @@
+"""Signatures of inputs: verify each, file it under our own PSBT, say who signed and who is missing, finalise.
+
+From others we take `(input, public key, signature)` and nothing else; a PSBT that comes back is read for its signatures
+only. A cosigner counts once it has valid signatures on every input, however often it sends them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from custody import curve
+from custody.errors import IntegrityError, MalformedError
+from custody.facts import Facts
+from custody.psbt import (
+    IN_DERIVATION,
+    IN_PARTIAL_SIGNATURE,
+    IN_PREVIOUS,
+    IN_SIGHASH,
+    IN_WITNESS_SCRIPT,
+    IN_WITNESS_UTXO,
+    OUT_DERIVATION,
+    OUT_WITNESS_SCRIPT,
+    Field,
+    FieldMap,
+    Psbt,
+    PsbtInput,
+    PsbtOutput,
+    parse,
+)
+from custody.sighash import SIGHASH_ALL, segwit_digests
+from custody.transaction import OutPoint, Transaction, TxIn, TxOut
+from custody.wallet import KeyOrigin, ScriptBook, WalletScript
+
+_ALL = bytes([SIGHASH_ALL])
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class InputSignature:
+    """One signature as it travels. pubkey: 33 bytes.  signature: DER with its sighash byte."""
+
+    input_index: int
+    pubkey: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A signature that was not filed, and why. key_index: whose it claims to be, None for nobody's key."""
+
+    signature: InputSignature
+    code: str
+    key_index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What is known of one transaction's signatures.
+
+    by_input: per input, cosigner index -> signature; the first valid one of each.
+    signed: cosigners (index in wallet.keys) with a valid signature on every input.
+    """
+
+    threshold: int
+    by_input: tuple[dict[int, InputSignature], ...]
+    rejected: tuple[Rejected, ...]
+    signed: frozenset[int]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether enough different cosigners signed every input."""
+        return len(self.signed) >= self.threshold
+
+    @property
+    def lacking(self) -> int:
+        """How many more cosigners must sign."""
+        return max(0, self.threshold - len(self.signed))
+
+    def of(self, cosigners: Iterable[int]) -> tuple[InputSignature, ...]:
+        """Return the filed signatures of `cosigners`, by input."""
+        wanted = sorted(cosigners)
+        return tuple(filed[at] for filed in self.by_input for at in wanted if at in filed)
+
+
+@dataclass(frozen=True, slots=True)
+class SpendableCoin:
+    """A coin to spend. previous: the whole transaction that made it.  branch, index: of our script it pays."""
+
+    outpoint: OutPoint
+    previous: Transaction
+    branch: int
+    index: int
+
+
+def build(
+    book: ScriptBook, coins: Sequence[SpendableCoin], outputs: Sequence[TxOut], change: Sequence[tuple[int, int]] = ()
+) -> Psbt:
+    """Return our PSBT: version 2, locktime 0, every input replaceable, everything a signer needs to prove it.
+
+    Args:
+        book: the wallet's scripts.
+        coins: in input order.
+        outputs: in output order.
+        change: (place among `outputs`, index on branch 1).
+    """
+    transaction = Transaction(2, tuple(TxIn(coin.outpoint) for coin in coins), tuple(outputs))
+    places = dict(change)
+    return Psbt(
+        globals=FieldMap((Field(b"\0", transaction.serialize_stripped()),)),
+        transaction=transaction,
+        inputs=tuple(_build_input(coin, book) for coin in coins),
+        outputs=tuple(
+            PsbtOutput(_script_fields(book, book.script(1, places[at]), OUT_WITNESS_SCRIPT, OUT_DERIVATION))
+            if at in places
+            else PsbtOutput(())
+            for at in range(len(outputs))
+        ),
+    )
+
+
+def sighashes(psbt: Psbt, facts: Facts, book: ScriptBook) -> tuple[bytes, ...]:
+    """Return what is signed for each input: 32 bytes each, BIP-143, SIGHASH_ALL."""
+    scripts = [(book.script(fact.branch, fact.index).witness_script, fact.amount_sats) for fact in facts.inputs]
+    return segwit_digests(psbt.transaction, scripts)
+
+
+def sign_input(secret: bytes, digest: bytes) -> bytes:
+    """Return the signature of `digest` (32 bytes) by `secret` (32 bytes): DER with the sighash byte.
+
+    Raises:
+        IntegrityError: SIGNATURE_FAULT where a second library does not confirm it; nothing may leave then.
+    """
+    der = curve.ecdsa_sign(secret, digest)
+    if not curve.ecdsa_verify_second(curve.public_key(secret), digest, der):
+        raise IntegrityError("SIGNATURE_FAULT", "expected a signature that a second library confirms")
+    return der + _ALL
+
+
+def accept(psbt: Psbt, facts: Facts, book: ScriptBook, signatures: Iterable[InputSignature]) -> Accepted:
+    """Return which of `signatures` are valid over exactly this transaction, and whose they are.
+
+    Raises nothing for a bad signature: it is named in `rejected` (SIGNATURE_INPUT, SIGNATURE_KEY, SIGNATURE_TYPE,
+    SIGNATURE_INVALID, or SIGNATURE_DIFFERS for a second valid one of the same key).
+    """
+    digests = sighashes(psbt, facts, book)
+    owners = [_owners(book.script(fact.branch, fact.index)) for fact in facts.inputs]
+    filed: list[dict[int, InputSignature]] = [{} for _ in facts.inputs]
+    rejected: list[Rejected] = []
+    for signature in signatures:
+        at = signature.input_index
+        owner = owners[at].get(signature.pubkey) if 0 <= at < len(filed) else None
+        code = _fault(signature, owner, digests, filed)
+        if code:
+            rejected.append(Rejected(signature, code, owner))
+        elif owner is not None:
+            filed[at].setdefault(owner, signature)
+    signed = frozenset(range(len(book.wallet.keys))).intersection(*(frozenset(found) for found in filed))
+    return Accepted(book.wallet.threshold, tuple(filed), tuple(rejected), signed)
+
+
+def finalize(psbt: Psbt, facts: Facts, book: ScriptBook, accepted: Accepted) -> Transaction:
+    """Return the signed transaction (P2WSH multisig: empty dummy, m signatures in script order, witness script).
+
+    Raises:
+        IntegrityError: NOT_COMPLETE.
+    """
+    if not accepted.is_complete:
+        raise IntegrityError("NOT_COMPLETE", f"expected {accepted.threshold} cosigners, found {len(accepted.signed)}")
+    signers = sorted(accepted.signed)[: accepted.threshold]
+    inputs = []
+    for txin, fact, filed in zip(psbt.transaction.inputs, facts.inputs, accepted.by_input, strict=True):
+        script = book.script(fact.branch, fact.index)
+        in_script_order = sorted(signers, key=lambda at, script=script: script.pubkeys[at])  # type: ignore[misc]
+        stack = (b"", *(filed[at].signature for at in in_script_order), script.witness_script)
+        inputs.append(replace(txin, witness=stack))
+    return replace(psbt.transaction, inputs=tuple(inputs))
+
+
+def with_signatures(psbt: Psbt, signatures: Iterable[InputSignature]) -> Psbt:
+    """Return `psbt` with partial signatures inside: for third-party signers, who expect them there."""
+    added: list[list[Field]] = [[] for _ in psbt.inputs]
+    for signature in sorted(signatures):
+        key = bytes([IN_PARTIAL_SIGNATURE]) + signature.pubkey
+        added[signature.input_index].append(Field(key, signature.signature))
+    inputs = tuple(PsbtInput(found.fields + tuple(more)) for found, more in zip(psbt.inputs, added, strict=True))
+    return replace(psbt, inputs=inputs)
+
+
+def without_signatures(psbt: Psbt) -> Psbt:
+    """Return `psbt` without partial signatures: what we keep of a client's own PSBT."""
+    kept = tuple(
+        PsbtInput(tuple(field for field in found.fields if field.type != IN_PARTIAL_SIGNATURE)) for found in psbt.inputs
+    )
+    return replace(psbt, inputs=kept)
+
+
+def from_foreign_psbt(ours: Psbt, raw: bytes) -> tuple[InputSignature, ...]:
+    """Return the signatures inside a PSBT that came back from a third-party signer; all else in it is ignored.
+
+    Raises:
+        MalformedError: FOREIGN_TRANSACTION where it is about another transaction, or a code of `parse`.
+    """
+    theirs = parse(raw)
+    if theirs.transaction != ours.transaction:
+        raise MalformedError("FOREIGN_TRANSACTION", f"expected transaction {ours.transaction.txid_hex}")
+    return tuple(
+        InputSignature(at, pubkey, signature)
+        for at, found in enumerate(theirs.inputs)
+        for pubkey, signature in found.partial_signatures
+    )
+
+
+def _fault(
+    signature: InputSignature, owner: int | None, digests: tuple[bytes, ...], filed: list[dict[int, InputSignature]]
+) -> str:
+    if not 0 <= signature.input_index < len(digests):
+        return "SIGNATURE_INPUT"
+    if owner is None:
+        return "SIGNATURE_KEY"
+    if signature.signature[-1:] != _ALL:
+        return "SIGNATURE_TYPE"
+    if not curve.ecdsa_verify(signature.pubkey, digests[signature.input_index], signature.signature[:-1]):
+        return "SIGNATURE_INVALID"
+    kept = filed[signature.input_index].get(owner)
+    return "SIGNATURE_DIFFERS" if kept is not None and kept != signature else ""
+
+
+def _owners(script: WalletScript) -> dict[bytes, int]:
+    return {pubkey: at for at, pubkey in enumerate(script.pubkeys)}
+
+
+def _build_input(coin: SpendableCoin, book: ScriptBook) -> PsbtInput:
+    spent = coin.previous.outputs[coin.outpoint.vout]
+    script = book.script(coin.branch, coin.index)
+    return PsbtInput(
+        (
+            Field(bytes([IN_PREVIOUS]), coin.previous.serialize()),
+            Field(bytes([IN_WITNESS_UTXO]), spent.serialize()),
+            Field(bytes([IN_SIGHASH]), SIGHASH_ALL.to_bytes(4, "little")),
+            *_script_fields(book, script, IN_WITNESS_SCRIPT, IN_DERIVATION),
+        )
+    )
+
+
+def _script_fields(book: ScriptBook, script: WalletScript, script_type: int, derivation_type: int) -> tuple[Field, ...]:
+    pairs = sorted(zip(script.pubkeys, book.wallet.keys, strict=True), key=lambda pair: pair[0])
+    return (
+        Field(bytes([script_type]), script.witness_script),
+        *(
+            Field(bytes([derivation_type]) + pubkey, _derivation(key, script.branch, script.index))
+            for pubkey, key in pairs
+        ),
+    )
+
+
+def _derivation(key: KeyOrigin, branch: int, index: int) -> bytes:
+    steps = (*key.path, branch, index)
+    return key.fingerprint + b"".join(step.to_bytes(4, "little") for step in steps)
