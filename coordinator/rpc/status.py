@@ -29,14 +29,14 @@ MAX_TEXT_CHARS = 400  # trailers of all texts together stay under a client's 8 K
 STATUS: Mapping[type[CustodyError], grpc.StatusCode] = {
     MalformedError: grpc.StatusCode.INVALID_ARGUMENT,
     IntegrityError: grpc.StatusCode.DATA_LOSS,
-    ConflictError: grpc.StatusCode.ALREADY_EXISTS,
+    ConflictError: grpc.StatusCode.ABORTED,
     NotFoundError: grpc.StatusCode.NOT_FOUND,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
     DeniedError: grpc.StatusCode.PERMISSION_DENIED,
 }
 # Codes whose status says more than their class does.
 STATUS_OF_CODE: Mapping[str, grpc.StatusCode] = {
-    "STALE": grpc.StatusCode.ABORTED,  # the state moved on: read again, then try again
+    "WITHDRAWAL_ID_TAKEN": grpc.StatusCode.ALREADY_EXISTS,  # for ever; other conflicts: the state moved on, read again
     "MESSAGE_TOO_LARGE": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "DEADLINE_EXCEEDED": grpc.StatusCode.DEADLINE_EXCEEDED,
     "NOT_SERVED": grpc.StatusCode.UNIMPLEMENTED,

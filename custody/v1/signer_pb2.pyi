@@ -35,6 +35,12 @@ class _BackendStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BackendS
     """Cannot be reached."""
     BACKEND_STATE_DENIED: _BackendState.ValueType  # 4
     """Reached, and refuses this node: token, policy or quota."""
+    BACKEND_STATE_ENGINE_DOWN: _BackendState.ValueType  # 5
+    """The mount is there, what serves it is not."""
+    BACKEND_STATE_INTEGRITY: _BackendState.ValueType  # 6
+    """Tampering, a wrong key or an intercepted credential: nobody retries."""
+    BACKEND_STATE_CLOCK: _BackendState.ValueType  # 7
+    """Two clocks differ by more than lifetimes tolerate."""
 
 class BackendState(_BackendState, metaclass=_BackendStateEnumTypeWrapper):
     """How a node's key backend is."""
@@ -49,6 +55,12 @@ BACKEND_STATE_UNREACHABLE: BackendState.ValueType  # 3
 """Cannot be reached."""
 BACKEND_STATE_DENIED: BackendState.ValueType  # 4
 """Reached, and refuses this node: token, policy or quota."""
+BACKEND_STATE_ENGINE_DOWN: BackendState.ValueType  # 5
+"""The mount is there, what serves it is not."""
+BACKEND_STATE_INTEGRITY: BackendState.ValueType  # 6
+"""Tampering, a wrong key or an intercepted credential: nobody retries."""
+BACKEND_STATE_CLOCK: BackendState.ValueType  # 7
+"""Two clocks differ by more than lifetimes tolerate."""
 Global___BackendState: _TypeAlias = BackendState  # noqa: Y015
 
 @_typing.final

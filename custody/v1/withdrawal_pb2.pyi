@@ -28,29 +28,27 @@ class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType
     DESCRIPTOR: _descriptor.EnumDescriptor
     STAGE_UNSPECIFIED: _Stage.ValueType  # 0
     """Not a stage; never sent."""
-    STAGE_PROPOSED: _Stage.ValueType  # 1
-    """Taken and logged; not yet judged."""
-    STAGE_NEEDS_APPROVAL: _Stage.ValueType  # 2
-    """The rules ask for approvals that are not there."""
-    STAGE_DELAYED: _Stage.ValueType  # 3
-    """The rules ask for a delay that has not run out."""
-    STAGE_RELEASED: _Stage.ValueType  # 4
+    STAGE_APPROVING: _Stage.ValueType  # 1
+    """Waits for approvals, or for a delay to run out."""
+    STAGE_RELEASED: _Stage.ValueType  # 2
     """Its RELEASE is in the money log and waits for cosignatures."""
-    STAGE_SIGNING: _Stage.ValueType  # 5
-    """Bundles are with signers."""
-    STAGE_FINAL: _Stage.ValueType  # 6
+    STAGE_SIGNING: _Stage.ValueType  # 3
+    """Bundles may go to signers."""
+    STAGE_FINAL: _Stage.ValueType  # 4
     """Enough keys signed; the transaction passed the consensus check and is stored."""
-    STAGE_BROADCAST: _Stage.ValueType  # 7
-    """Handed to the network, not yet in a block."""
-    STAGE_CONFIRMED: _Stage.ValueType  # 8
+    STAGE_BROADCAST: _Stage.ValueType  # 5
+    """Handed to the network, not yet deep enough in a block."""
+    STAGE_CONFIRMED: _Stage.ValueType  # 6
     """In a block, as deep as the rules ask."""
-    STAGE_DENIED: _Stage.ValueType  # 9
-    """The rules or the facts deny it."""
-    STAGE_STOPPED: _Stage.ValueType  # 10
-    """Rejected, vetoed or cancelled: for ever."""
-    STAGE_EXPIRED: _Stage.ValueType  # 11
-    """Its time ran out before a release."""
-    STAGE_CONFLICTED: _Stage.ValueType  # 12
+    STAGE_DENIED: _Stage.ValueType  # 7
+    """The rules, the facts or too many signers say no."""
+    STAGE_REJECTED: _Stage.ValueType  # 8
+    """A person rejected or vetoed it, for ever."""
+    STAGE_CANCELLED: _Stage.ValueType  # 9
+    """Its initiator took it back before its release."""
+    STAGE_EXPIRED: _Stage.ValueType  # 10
+    """Its time ran out before enough keys signed."""
+    STAGE_CONFLICTED: _Stage.ValueType  # 11
     """Another transaction spent its coins in a block."""
 
 class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
@@ -58,29 +56,27 @@ class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
 
 STAGE_UNSPECIFIED: Stage.ValueType  # 0
 """Not a stage; never sent."""
-STAGE_PROPOSED: Stage.ValueType  # 1
-"""Taken and logged; not yet judged."""
-STAGE_NEEDS_APPROVAL: Stage.ValueType  # 2
-"""The rules ask for approvals that are not there."""
-STAGE_DELAYED: Stage.ValueType  # 3
-"""The rules ask for a delay that has not run out."""
-STAGE_RELEASED: Stage.ValueType  # 4
+STAGE_APPROVING: Stage.ValueType  # 1
+"""Waits for approvals, or for a delay to run out."""
+STAGE_RELEASED: Stage.ValueType  # 2
 """Its RELEASE is in the money log and waits for cosignatures."""
-STAGE_SIGNING: Stage.ValueType  # 5
-"""Bundles are with signers."""
-STAGE_FINAL: Stage.ValueType  # 6
+STAGE_SIGNING: Stage.ValueType  # 3
+"""Bundles may go to signers."""
+STAGE_FINAL: Stage.ValueType  # 4
 """Enough keys signed; the transaction passed the consensus check and is stored."""
-STAGE_BROADCAST: Stage.ValueType  # 7
-"""Handed to the network, not yet in a block."""
-STAGE_CONFIRMED: Stage.ValueType  # 8
+STAGE_BROADCAST: Stage.ValueType  # 5
+"""Handed to the network, not yet deep enough in a block."""
+STAGE_CONFIRMED: Stage.ValueType  # 6
 """In a block, as deep as the rules ask."""
-STAGE_DENIED: Stage.ValueType  # 9
-"""The rules or the facts deny it."""
-STAGE_STOPPED: Stage.ValueType  # 10
-"""Rejected, vetoed or cancelled: for ever."""
-STAGE_EXPIRED: Stage.ValueType  # 11
-"""Its time ran out before a release."""
-STAGE_CONFLICTED: Stage.ValueType  # 12
+STAGE_DENIED: Stage.ValueType  # 7
+"""The rules, the facts or too many signers say no."""
+STAGE_REJECTED: Stage.ValueType  # 8
+"""A person rejected or vetoed it, for ever."""
+STAGE_CANCELLED: Stage.ValueType  # 9
+"""Its initiator took it back before its release."""
+STAGE_EXPIRED: Stage.ValueType  # 10
+"""Its time ran out before enough keys signed."""
+STAGE_CONFLICTED: Stage.ValueType  # 11
 """Another transaction spent its coins in a block."""
 Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
@@ -111,6 +107,34 @@ OUTCOME_NEED: Outcome.ValueType  # 2
 OUTCOME_DENY: Outcome.ValueType  # 3
 """No, whatever is added."""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
+
+class _Truth:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TruthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Truth.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRUTH_UNSPECIFIED: _Truth.ValueType  # 0
+    """Not an answer; never sent."""
+    TRUTH_TRUE: _Truth.ValueType  # 1
+    """It holds."""
+    TRUTH_FALSE: _Truth.ValueType  # 2
+    """It does not hold."""
+    TRUTH_UNKNOWN: _Truth.ValueType  # 3
+    """A fact that it needs is missing, which denies."""
+
+class Truth(_Truth, metaclass=_TruthEnumTypeWrapper):
+    """Whether one line of the reasons holds."""
+
+TRUTH_UNSPECIFIED: Truth.ValueType  # 0
+"""Not an answer; never sent."""
+TRUTH_TRUE: Truth.ValueType  # 1
+"""It holds."""
+TRUTH_FALSE: Truth.ValueType  # 2
+"""It does not hold."""
+TRUTH_UNKNOWN: Truth.ValueType  # 3
+"""A fact that it needs is missing, which denies."""
+Global___Truth: _TypeAlias = Truth  # noqa: Y015
 
 class _SignerProgress:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -150,23 +174,29 @@ Global___SignerProgress: _TypeAlias = SignerProgress  # noqa: Y015
 
 @_typing.final
 class DecisionRow(_message.Message):
-    """One line of the reasons of a decision, flattened in depth-first order."""
+    """One line of the reasons of a decision, flattened in depth-first order: a rule, then its matchers below it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DEPTH_FIELD_NUMBER: _builtins.int
     RULE_ID_FIELD_NUMBER: _builtins.int
+    RULE_KIND_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
+    TRUTH_FIELD_NUMBER: _builtins.int
     REASON_CODE_FIELD_NUMBER: _builtins.int
-    HOLDS_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     depth: _builtins.int
-    """Distance from the root of the tree of reasons."""
+    """Distance from the root of the tree of reasons; 0 for a rule."""
     rule_id: _builtins.str
     """The rule's id; empty for a hard bound that no rule can widen."""
-    reason_code: _builtins.str
-    """Stable code."""
-    holds: _builtins.bool
+    rule_kind: _builtins.str
+    """The rule's kind: "allow", "deny", "require" or "limit"."""
+    shadow: _builtins.bool
+    """Whether the rule only watches ("shadow") and binds nothing."""
+    truth: Global___Truth.ValueType
     """Whether this line holds."""
+    reason_code: _builtins.str
+    """Stable code, where the line has one."""
     text: _builtins.str
     """For people."""
     def __init__(
@@ -174,17 +204,53 @@ class DecisionRow(_message.Message):
         *,
         depth: _builtins.int = ...,
         rule_id: _builtins.str = ...,
+        rule_kind: _builtins.str = ...,
+        shadow: _builtins.bool = ...,
+        truth: Global___Truth.ValueType = ...,
         reason_code: _builtins.str = ...,
-        holds: _builtins.bool = ...,
         text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "holds", b"holds", "reason_code", b"reason_code", "rule_id", b"rule_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "reason_code", b"reason_code", "rule_id", b"rule_id", "rule_kind", b"rule_kind", "shadow", b"shadow", "text", b"text", "truth", b"truth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DecisionRow: _TypeAlias = DecisionRow  # noqa: Y015
+
+@_typing.final
+class SignersRequired(_message.Message):
+    """Whose signatures the rules ask for, beyond their number."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INCLUDE_FIELD_NUMBER: _builtins.int
+    EXCLUDE_FIELD_NUMBER: _builtins.int
+    MIN_OFFLINE_FIELD_NUMBER: _builtins.int
+    min_offline: _builtins.int
+    """How many offline nodes must sign, first."""
+    @_builtins.property
+    def include(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Nodes that must sign."""
+
+    @_builtins.property
+    def exclude(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Nodes that must not."""
+
+    def __init__(
+        self,
+        *,
+        include: _abc.Iterable[_builtins.str] | None = ...,
+        exclude: _abc.Iterable[_builtins.str] | None = ...,
+        min_offline: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude", b"exclude", "include", b"include", "min_offline", b"min_offline"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignersRequired: _TypeAlias = SignersRequired  # noqa: Y015
 
 @_typing.final
 class Decision(_message.Message):
@@ -197,6 +263,8 @@ class Decision(_message.Message):
     POLICY_HASH_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     JUDGED_AT_FIELD_NUMBER: _builtins.int
+    REFUSALS_FIELD_NUMBER: _builtins.int
+    SIGNERS_FIELD_NUMBER: _builtins.int
     outcome: Global___Outcome.ValueType
     """The answer."""
     policy_hash: _builtins.bytes
@@ -209,6 +277,14 @@ class Decision(_message.Message):
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___DecisionRow]:
         """The reasons."""
 
+    @_builtins.property
+    def refusals(self) -> _containers.RepeatedCompositeFieldContainer[_statement_pb2.Refusal]:
+        """Why not, each with its code; for OUTCOME_DENY."""
+
+    @_builtins.property
+    def signers(self) -> Global___SignersRequired:
+        """Who must sign; absent for OUTCOME_DENY."""
+
     def __init__(
         self,
         *,
@@ -217,10 +293,12 @@ class Decision(_message.Message):
         policy_hash: _builtins.bytes = ...,
         policy_version: _builtins.int = ...,
         judged_at: _builtins.int = ...,
+        refusals: _abc.Iterable[_statement_pb2.Refusal] | None = ...,
+        signers: Global___SignersRequired | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["signers", b"signers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["judged_at", b"judged_at", "outcome", b"outcome", "policy_hash", b"policy_hash", "policy_version", b"policy_version", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["judged_at", b"judged_at", "outcome", b"outcome", "policy_hash", b"policy_hash", "policy_version", b"policy_version", "refusals", b"refusals", "rows", b"rows", "signers", b"signers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -228,35 +306,45 @@ Global___Decision: _TypeAlias = Decision  # noqa: Y015
 
 @_typing.final
 class MissingApproval(_message.Message):
-    """Approvals that a rule still asks for."""
+    """Approvals that one part of a rule still asks for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RULE_ID_FIELD_NUMBER: _builtins.int
-    COUNT_FIELD_NUMBER: _builtins.int
-    SEEN_FIELD_NUMBER: _builtins.int
-    COULD_GIVE_FIELD_NUMBER: _builtins.int
+    OF_FIELD_NUMBER: _builtins.int
+    NEEDED_FIELD_NUMBER: _builtins.int
+    HAVE_FIELD_NUMBER: _builtins.int
+    COULD_FIELD_NUMBER: _builtins.int
+    OPTION_FIELD_NUMBER: _builtins.int
     rule_id: _builtins.str
     """The rule that asks."""
-    count: _builtins.int
+    of: _builtins.str
+    """Of whom: "group ops" or "service screening"."""
+    needed: _builtins.int
     """How many more."""
-    seen: _builtins.int
-    """How many of those must be seen."""
+    option: _builtins.int
+    """Which alternative of an any_of this belongs to, from 0: one alternative is enough."""
     @_builtins.property
-    def could_give(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of those who could give one."""
+    def have(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of those whose approvals count."""
+
+    @_builtins.property
+    def could(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of those who could still give one."""
 
     def __init__(
         self,
         *,
         rule_id: _builtins.str = ...,
-        count: _builtins.int = ...,
-        seen: _builtins.int = ...,
-        could_give: _abc.Iterable[_builtins.str] | None = ...,
+        of: _builtins.str = ...,
+        needed: _builtins.int = ...,
+        have: _abc.Iterable[_builtins.str] | None = ...,
+        could: _abc.Iterable[_builtins.str] | None = ...,
+        option: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["could_give", b"could_give", "count", b"count", "rule_id", b"rule_id", "seen", b"seen"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["could", b"could", "have", b"have", "needed", b"needed", "of", b"of", "option", b"option", "rule_id", b"rule_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -555,7 +643,7 @@ class Withdrawal(_message.Message):
 
     @_builtins.property
     def ended(self) -> _statement_pb2.Refusal:
-        """Why it ended, for STAGE_DENIED, STAGE_STOPPED, STAGE_EXPIRED and STAGE_CONFLICTED."""
+        """Why it ended, where it did not end well."""
 
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoryEvent]:

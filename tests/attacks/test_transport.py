@@ -333,13 +333,13 @@ def test_atk_94_amount_that_is_no_number_of_sats_is_refused_at_the_edge(case: st
 @pytest.mark.slow
 async def test_atk_95_other_content_under_a_taken_id_is_a_conflict_on_the_wire(wire: Wire) -> None:
     """A client can tell a taken id (never to be repeated) from a state that moved on (to be read again)."""
-    wire.withdrawals.breaks = ConflictError("WITHDRAWAL_ID", "expected the digest first sent, found another")
+    wire.withdrawals.breaks = ConflictError("WITHDRAWAL_ID_TAKEN", "expected the digest first sent, found another")
     async with open_channel(wire.address("ann", "operator")) as channel:
         method = withdrawal_pb2_grpc.WithdrawalServiceStub(channel).GetWithdrawal
         with pytest.raises(ConflictError) as caught:
             await call(method, GET)
 
-    assert caught.value.code == "WITHDRAWAL_ID"
+    assert caught.value.code == "WITHDRAWAL_ID_TAKEN"
     assert wire.lines()[-1]["code"] == "ALREADY_EXISTS"
 
 

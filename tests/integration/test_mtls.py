@@ -70,8 +70,8 @@ async def test_call_given_a_certificate_is_known_by_its_uri(wire: Wire) -> None:
 
 ERRORS: dict[str, tuple[Exception, type[CustodyError], str]] = {
     "malformed": (MalformedError("FIELD_HEX", "withdrawal.genesis: expected hex"), MalformedError, "FIELD_HEX"),
-    "conflict": (ConflictError("WITHDRAWAL_ID", "expected one digest"), ConflictError, "WITHDRAWAL_ID"),
-    "stale": (ConflictError("STALE", "expected version 3, found 4"), ConflictError, "STALE"),
+    "conflict": (ConflictError("WITHDRAWAL_ID_TAKEN", "expected one digest"), ConflictError, "WITHDRAWAL_ID_TAKEN"),
+    "stale": (ConflictError("SESSION_STALE", "expected version 3, found 4"), ConflictError, "SESSION_STALE"),
     "not_found": (NotFoundError("WITHDRAWAL", "expected a known digest"), NotFoundError, "WITHDRAWAL"),
     "unavailable": (UnavailableError("STORE", "expected to write"), UnavailableError, "STORE"),
     "denied": (DeniedError("NOT_YOURS", "expected the initiator"), DeniedError, "NOT_YOURS"),

@@ -60,8 +60,8 @@ def test_surprise_says_nothing() -> None:
 
 def test_conflict_that_moved_on_is_aborted() -> None:
     """A stale version may be tried again, a taken name may not."""
-    assert failure_of(ConflictError("STALE", "")).status is grpc.StatusCode.ABORTED
-    assert failure_of(ConflictError("WITHDRAWAL_ID", "")).status is grpc.StatusCode.ALREADY_EXISTS
+    assert failure_of(ConflictError("SESSION_STALE", "")).status is grpc.StatusCode.ABORTED
+    assert failure_of(ConflictError("WITHDRAWAL_ID_TAKEN", "")).status is grpc.StatusCode.ALREADY_EXISTS
 
 
 def test_details_of_long_texts_stay_small() -> None:
