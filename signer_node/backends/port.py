@@ -14,9 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from custody.signatures import InputSignature
-
 from custody.errors import CustodyError
+from custody.signatures import InputSignature
 from custody.wallet import Network
 from signer_node.seed import Entropy, KeyMaterial
 

@@ -18,11 +18,11 @@ from urllib.parse import unquote, urlsplit
 from argon2.low_level import Type, hash_secret_raw
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from custody.signatures import InputSignature
 
 from custody.canonical import Json, decode, encode
 from custody.errors import IntegrityError, MalformedError
 from custody.fields import Fields
+from custody.signatures import InputSignature
 from signer_node.backends.port import Access, BackendState, Cleared, probed
 from signer_node.backends.private_file import read_private, write_private_once
 from signer_node.backends.signing import public_and_drop, sign_and_drop

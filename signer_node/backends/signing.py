@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from custody.signatures import InputSignature
-
 from custody import curve
 from custody.errors import IntegrityError
+from custody.signatures import InputSignature
 from custody.wallet import Network
 from signer_node.backends.port import Cleared
 from signer_node.seed import KeyMaterial, account_key, key_material, wipe

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from custody.signatures import InputSignature
-
 from custody.wallet import Network
 from signer_node.backends.port import BackendState, Cleared, probed
 from signer_node.backends.signing import public_and_drop, sign_and_drop

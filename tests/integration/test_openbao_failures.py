@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from custody.errors import CustodyError, DeniedError, IntegrityError, UnavailableError
 from deploy.ca import make_ca
-from signer_node.backends import open_backend
+from signer_node.backends import open_backend, vault_client
 from signer_node.backends.port import Access, Backend, State, VaultAccess
 from signer_node.backends.vault_client import MAX_REFUSED_LOGINS, VaultSession
 from tests.fakes.cleared import cleared
@@ -47,6 +48,24 @@ async def test_sign_when_the_server_is_stopped_is_unreachable_and_heals(node: Va
         await asyncio.to_thread(node.server.restart)
 
     assert await backend.sign(cleared(SEED)) == before
+
+
+async def test_sign_when_the_server_hangs_is_unreachable_and_heals(
+    node: VaultNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen server costs one timeout per call, not for ever; thawed, it serves the same session."""
+    monkeypatch.setattr(vault_client, "TIMEOUT_S", (0.3, 0.5))
+    backend = open_backend(node.uri, node.access())
+    before = await backend.sign(cleared(SEED))
+    node.server.process.send_signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        assert await _refusal(backend) == ("VAULT_UNREACHABLE", State.UNREACHABLE)
+        assert time.monotonic() - began < 3
+    finally:
+        node.server.process.send_signal(signal.SIGCONT)
+
+    assert await open_backend(node.uri, node.access()).sign(cleared(SEED)) == before
 
 
 async def test_sign_when_policy_forbids_is_denied_without_a_retry(bao: Bao, node: VaultNode) -> None:

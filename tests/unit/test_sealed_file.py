@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -210,6 +212,19 @@ async def test_health_when_the_file_is_missing_says_so(tmp_path: Path) -> None:
     state = await open_backend(f"sealed-file://{tmp_path}/seed", Access("node-3", Network.REGTEST)).health()
 
     assert (state.state, "FILE_MISSING" in state.detail) == (State.INTEGRITY, True)
+
+
+def test_open_backend_when_offline_loads_no_network_package(tmp_path: Path) -> None:
+    """An air-gapped node has neither hvac nor grpc to import, and does not miss them."""
+    program = (
+        "import sys; from custody.wallet import Network; from signer_node.backends import open_backend;"
+        "from signer_node.backends.port import Access;"
+        f"open_backend('sealed-file://{tmp_path}/seed', Access('node-3', Network.REGTEST));"
+        "print({'hvac', 'requests', 'grpc', 'google.protobuf', 'http.client'} & set(sys.modules))"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert shown.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("answer", [b"\0" * 32, b"\7" * 32, b"short"])

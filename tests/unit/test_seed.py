@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from custody.bip32 import parse_extended_key
-from custody.wallet import Network
+from custody.wallet import Network, descriptor_checksum, parse_wallet
 from signer_node.seed import key_material, new_seed
 from tests.fakes.cleared import descriptor_key, pubkey
 
@@ -36,6 +36,17 @@ def test_key_material_when_derived_publicly_meets_the_private_side(path: tuple[i
     account = parse_extended_key(key_material(bytearray(SEED), Network.REGTEST).xpub)
 
     assert account.child(path[0]).child(path[1]).pubkey == pubkey(SEED, path)
+
+
+def test_key_material_when_put_into_a_wallet_owns_its_slot() -> None:
+    """The key as we spell it is one the descriptor accepts, and the wallet's keys are those we sign with."""
+    seeds = [bytes([number]) * 31 + b"x" for number in range(3)]
+    keys = [key_material(bytearray(seed), Network.REGTEST).key for seed in seeds]
+    body = f"wsh(sortedmulti(2,{','.join(f'{key}/<0;1>/*' for key in keys)}))"
+    wallet = parse_wallet(f"{body}#{descriptor_checksum(body)}", Network.REGTEST)
+
+    assert [key.expression for key in wallet.keys] == keys
+    assert wallet.script(1, 9).pubkeys == tuple(pubkey(seed, (1, 9)) for seed in seeds)
 
 
 def test_new_seed_when_called_twice_differs() -> None:
