@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,7 +20,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from coordinator.rpc.identity import ALLOWED, Context, Identity, admit
-from coordinator.rpc.limits import deadline_s, message_limit
+from coordinator.rpc.limits import MAX_CALLS_OF_ONE_PEER, deadline_s, message_limit
 from coordinator.rpc.status import failure_of
 from custody.errors import CustodyError, MalformedError, UnavailableError
 
@@ -51,6 +53,7 @@ class Border(grpc.aio.ServerInterceptor):
     def __init__(self, log: Log, now: Callable[[], float] = time.time) -> None:
         self._log = log
         self._now = now
+        self._running: Counter[Identity] = Counter()
 
     async def intercept_service(
         self,
@@ -91,8 +94,9 @@ class Border(grpc.aio.ServerInterceptor):
                 if inspect.isawaitable(answers):
                     await answers  # a service that writes by itself, such as health
                     return
-                async for message in answers:
-                    await context.write(message)
+                async with aclosing(answers):  # a service's own clean-up runs now, not at the next collection
+                    async for message in answers:
+                        await context.write(message)
 
             await self._run(method, context, work)
 
@@ -105,8 +109,9 @@ class Border(grpc.aio.ServerInterceptor):
         clock = asyncio.timeout(deadline_s(method, context.time_remaining()))
         try:
             call.identity = admit(method, context, self._now())
-            async with clock:
-                return await work()
+            with self._counted(call.identity):
+                async with clock:
+                    return await work()
         except asyncio.CancelledError:  # the client went away
             call.code = grpc.StatusCode.CANCELLED
             raise
@@ -121,6 +126,19 @@ class Border(grpc.aio.ServerInterceptor):
         finally:
             self._write(call)
         return await context.abort(failure.status, failure.text, failure.trailers())
+
+    @contextmanager
+    def _counted(self, peer: Identity) -> Iterator[None]:
+        """Count one call of `peer` while the block runs. Raises UnavailableError TOO_MANY_CALLS above its share."""
+        if self._running[peer] >= MAX_CALLS_OF_ONE_PEER:
+            raise UnavailableError("TOO_MANY_CALLS", f"expected at most {MAX_CALLS_OF_ONE_PEER} calls at once")
+        self._running[peer] += 1
+        try:
+            yield
+        finally:
+            self._running[peer] -= 1
+            if not self._running[peer]:
+                del self._running[peer]
 
     def _write(self, call: _Call) -> None:
         """Write the one line of a call; services may have bound ids to it."""

@@ -15,6 +15,7 @@ MAX_SIGNER_MESSAGE_BYTES = 8 * MIB  # documents of 6 MiB with room; also what th
 MAX_METADATA_BYTES = 8 * 1024  # we read none of it
 MAX_STREAMS = 64  # per connection; a console page holds two or three
 MAX_CALLS = 512  # at once; each can hold one message
+MAX_CALLS_OF_ONE_PEER = 64  # a share, so that one peer cannot take them all
 UNARY_DEADLINE_S = 30.0  # longer than a commit under load with its witness cosignatures
 STREAM_DEADLINE_S = 3600.0  # watchers come back; so a stream cannot outlive a revoked certificate for long
 MAX_PAGE = 1_000

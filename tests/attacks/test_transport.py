@@ -360,3 +360,26 @@ async def test_atk_107_call_without_a_deadline_ends_by_ours(wire: Wire, monkeypa
 
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert wire.lines()[-1]["reason"] == "DEADLINE_EXCEEDED"
+
+
+@pytest.mark.slow
+async def test_atk_107_one_peer_takes_no_more_than_its_share(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer with all its calls open gets no further one; another peer does, and it too once one ends."""
+    monkeypatch.setattr(coordinator.rpc.interceptors, "MAX_CALLS_OF_ONE_PEER", 1)
+    hello = signer_pb2.ConnectRequest(hello=signer_pb2.Hello(node="node-a"))
+    node_a, node_b = wire.address("node-a", "signer"), wire.address("node-b", "signer")
+    async with open_channel(node_a) as channel, open_channel(node_b) as other:
+        stub = signer_pb2_grpc.SignerServiceStub(channel)
+        held = stub.Connect(timeout=9)
+        await held.write(hello)
+        await held.read()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await anext(aiter(stub.Connect(iter([hello]), timeout=5)))
+        empty = signer_pb2.ConnectRequest()
+        await anext(aiter(signer_pb2_grpc.SignerServiceStub(other).Connect(iter([empty]), timeout=5)))
+        await held.done_writing()
+        await held.code()
+        await anext(aiter(stub.Connect(iter([hello]), timeout=5)))
+
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "TOO_MANY_CALLS" in {line["reason"] for line in wire.lines()}

@@ -21,6 +21,7 @@ from custody.v1 import (
 )
 from deploy.ca import make_ca
 
+ROOT = Path(__file__).resolve().parents[2]
 FILES = (
     approval_pb2,
     audit_pb2,
@@ -57,7 +58,10 @@ def test_every_method_of_the_protos_has_a_row() -> None:
     ours = {method for method in ALLOWED if method.startswith("/custody.v1.")}
 
     assert ours == METHODS
-    assert len({file.DESCRIPTOR.name for file in FILES}) == len(list(Path("protos/custody/v1").glob("*.proto"))) - 1
+    assert (
+        len({file.DESCRIPTOR.name for file in FILES})
+        == len(list((ROOT / "protos" / "custody" / "v1").glob("*.proto"))) - 1
+    )
 
 
 def test_reader_may_not_initiate_administer_or_carry() -> None:
