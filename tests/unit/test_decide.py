@@ -225,6 +225,26 @@ def test_approvals_given_all_of_two_groups_counts_one_human_once() -> None:
     assert isinstance(decide(rules, case(W, "bob", "dave")), Allow)
 
 
+def test_approvals_given_too_few_for_two_parts_never_seat_one_person_twice() -> None:
+    """Three places and two people who fit them: one stays empty, whoever is seated first."""
+    tree = {"all_of": [{"group": "security", "threshold": 1}, {"group": "ops", "threshold": 2}]}
+
+    found = decide(policy(PAY, require({"approvals": tree})), case(W, "bob", "carol"))
+
+    assert isinstance(found, Need)
+    assert sum(missing.needed for missing in found.missing) == 1
+    assert isinstance(decide(policy(PAY, require({"approvals": tree})), case(W, "bob", "carol", "dave")), Allow)
+
+
+def test_approvals_given_seen_and_blind_people_seat_the_seen_where_they_are_needed() -> None:
+    """One seen and one blind person fill a part that wants one seen, whichever is seated first."""
+    tree = {"all_of": [{"group": "ops", "threshold": 1, "blind": True, "seen": 0}, {"group": "ops", "threshold": 1}]}
+    rules = policy(PAY, require({"approvals": tree}))
+
+    assert isinstance(decide(rules, case(W, "blind-ben", "bob")), Allow)
+    assert isinstance(decide(rules, case(W, "blind-ben")), Need)
+
+
 def test_approvals_given_any_of_needs_one_part_and_lists_every_option() -> None:
     """Either part is enough; with none, both ways are shown."""
     tree = {"any_of": [{"group": "ops", "threshold": 2}, {"group": "security", "threshold": 1}]}

@@ -92,6 +92,13 @@ def test_verify_people_given_initiator_and_two_approvers_finds_nothing() -> None
     assert verify_people(policy(), *people(approval(W, "bob"), approval(W, "carol"))) is None
 
 
+def test_verify_people_given_both_edges_of_an_approval_accepts_them() -> None:
+    """An approval holds from its own second on, until the second before its end."""
+    edges = approval(W, "bob", at=NOW, expires_at=NOW + 1)
+
+    assert verify_people(policy(), *people(edges)) is None
+
+
 @pytest.mark.parametrize("lie", LIES)
 def test_verify_people_given_one_lie_refuses_with_its_code(lie: str) -> None:
     """A valid set of people with one lie is refused with that lie's code."""

@@ -8,8 +8,8 @@ import pytest
 
 from custody.decide import Allow, Case, Decided, Deny, decide
 from custody.interval import Interval
-from custody.policy.match import Subject, script_type
-from custody.policy.terms import ScriptType
+from custody.policy.match import Subject, holds, script_type
+from custody.policy.terms import FeeTerm, ScriptType
 from custody.withdrawal import Relation, RelationKind
 from tests.fakes.rules import (
     DAY,
@@ -219,6 +219,16 @@ def test_time_given_both_ends_of_now_in_one_hour_is_known_without_a_release() ->
     assert matches({"time": {"hours": [8]}}, case(time=Interval(NOW, NOW + 3_599), t_release=None))
 
 
+def test_fee_given_a_release_of_the_past_is_unknown_only_where_its_size_is_asked() -> None:
+    """A RELEASE holds the fee and no virtual size."""
+    past = Subject(VAULT, "alice", (), 2_000, RelationKind.NEW, lo=NOW, hi=NOW, released=NOW, fee_sats=1_000)
+
+    assert holds(FeeTerm(max_sats=1_000), past, policy()) is True
+    assert holds(FeeTerm(max_sats=999), past, policy()) is False
+    assert holds(FeeTerm(max_sat_vb=5), past, policy()) is None
+    assert holds(FeeTerm(min_sat_vb=5), past, policy()) is None
+
+
 def test_percentage_given_no_payments_says_nothing() -> None:
     """max_pct_of_amount is judged only where somebody is paid."""
     assert not matches({"not": {"fee": {"max_pct_of_amount": 1}}}, case(self_transfer()))
@@ -234,6 +244,8 @@ def test_percentage_given_no_payments_says_nothing() -> None:
         ("5120" + "00" * 32, ScriptType.P2TR),
         ("6a01ff", ScriptType.OP_RETURN),
         ("0020" + "00" * 31, ScriptType.OTHER),
+        ("76a914" + "00" * 20 + "88ad", ScriptType.OTHER),
+        ("a914" + "00" * 20 + "88", ScriptType.OTHER),
         ("", ScriptType.OTHER),
     ],
 )
