@@ -124,18 +124,6 @@ def sighashes(psbt: Psbt, facts: Facts, book: ScriptBook) -> tuple[bytes, ...]:
     return segwit_digests(psbt.transaction, scripts)
 
 
-def sign_input(secret: bytes, digest: bytes) -> bytes:
-    """Return the signature of `digest` (32 bytes) by `secret` (32 bytes): DER with the sighash byte.
-
-    Raises:
-        IntegrityError: SIGNATURE_FAULT where a second library does not confirm it; nothing may leave then.
-    """
-    der = curve.ecdsa_sign(secret, digest)
-    if not curve.ecdsa_verify_second(curve.public_key(secret), digest, der):
-        raise IntegrityError("SIGNATURE_FAULT", "expected a signature that a second library confirms")
-    return der + _ALL
-
-
 def accept(psbt: Psbt, facts: Facts, book: ScriptBook, signatures: Iterable[InputSignature]) -> Accepted:
     """Return which of `signatures` are valid over exactly this transaction, and whose they are.
 
