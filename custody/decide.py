@@ -13,7 +13,7 @@ from custody.approval import Approval
 from custody.errors import Refused
 from custody.interval import Interval
 from custody.people import Ballot, check_approval
-from custody.policy.budgets import FamilySpend, Group, budget_uses
+from custody.policy.budgets import FamilySpend, Group, budget_uses, past_of
 from custody.policy.document import Limits, Mode, Policy, Rule, RuleKind
 from custody.policy.match import Outcome, Reason, Subject, bounds_fee, reason_for
 from custody.policy.terms import Delay, SignersRequired, VoteTree
@@ -255,11 +255,10 @@ def _judge_budgets(
     """Return the budgets that deny, and the approvals that the others ask for when exceeded."""
     refusals: list[Refused] = []
     trees: list[tuple[str, VoteTree]] = []
-    for found in spoken:
-        rule, budget = found.rule, found.rule.budget
-        if budget is None:
-            continue
-        uses = budget_uses(budget, rule.match, subject, case.family, case.families, policy)
+    limits = [(found.rule, found.rule.budget) for found in spoken if found.rule.budget is not None]
+    past = past_of(case.families) if limits else ()
+    for rule, budget in limits:
+        uses = budget_uses(budget, rule.match, subject, case.family, past, policy)
         if uses is None:
             refusals.append(Refused("WINDOW_UNKNOWN", "a window of the rules", budget.window))
             continue

@@ -25,6 +25,15 @@ class FamilySpend:
 
 
 @dataclass(frozen=True, slots=True)
+class PastFamily:
+    """A family as matchers see it, made once per decision. family: 32 bytes.  t: T of its latest release."""
+
+    family: bytes
+    t: int
+    releases: tuple[Subject, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """One drawer of a budget; None: not kept apart by this. wallet_id: 32 bytes.  script: a payee's scriptPubKey."""
 
@@ -53,6 +62,14 @@ def families_of(releases: Iterable[tuple[Release, int]]) -> tuple[FamilySpend, .
     )
 
 
+def past_of(families: Iterable[FamilySpend]) -> tuple[PastFamily, ...]:
+    """Return `families` as matchers see them."""
+    return tuple(
+        PastFamily(f.family, f.latest_t, tuple(_subject_of(release, f.latest_t) for release in f.releases))
+        for f in families
+    )
+
+
 def longest_window_s(policy: Policy) -> int | None:
     """Return how far back any budget looks, in seconds (0 where there is none), or None for ever."""
     seconds = [window.seconds for window in policy.windows]
@@ -60,7 +77,7 @@ def longest_window_s(policy: Policy) -> int | None:
 
 
 def budget_uses(
-    budget: Budget, match: Term, subject: Subject, own_family: bytes, families: Iterable[FamilySpend], policy: Policy
+    budget: Budget, match: Term, subject: Subject, own_family: bytes, past: Iterable[PastFamily], policy: Policy
 ) -> tuple[Use, ...] | None:
     """Return how full each drawer that `subject` touches would be; None where the budget's window is not in the rules.
 
@@ -69,7 +86,7 @@ def budget_uses(
         match: the rule's match: which releases of the past it speaks of.
         subject: the withdrawal in hand, which matched.
         own_family: 32 bytes; its releases and `subject` together count once.
-        families: every family with an admissible release.
+        past: every family with an admissible release.
         policy: the rules in force.
     """
     window = policy.window(budget.window)
@@ -77,12 +94,11 @@ def budget_uses(
         return None
     own: tuple[Subject, ...] = (subject,)
     others: list[tuple[Subject, ...]] = []
-    for family in families:
-        releases = tuple(_subject_of(release, family.latest_t) for release in family.releases)
-        if family.family == own_family:
-            own += releases
-        elif not _is_over(window, family.latest_t, subject.lo) and _speaks_of(match, releases, policy):
-            others.append(releases)
+    for before in past:
+        if before.family == own_family:
+            own += before.releases
+        elif not _is_over(window, before.t, subject.lo) and _speaks_of(match, before.releases, policy):
+            others.append(before.releases)
     return tuple(_use(group, [own, *others], budget.measure, policy) for group in _groups(budget, subject, policy))
 
 
