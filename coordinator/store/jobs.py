@@ -1,0 +1,164 @@
+"""What the writer's thread does for each kind of write, inside a batch: check, write rows, append entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from sqlalchemy import delete, insert, select, update
+
+from coordinator.session import Session
+from coordinator.store import schema
+from coordinator.store.codec import bodies_of, body_digest, write_session
+from coordinator.store.port import Change, Committed, Reservation, Versioned
+from coordinator.store.writer import MAX_KEYS_IN_QUERY, Turn
+from custody.audit import Log
+from custody.entries import Release
+from custody.errors import ConflictError
+from custody.transaction import OutPoint
+from custody.withdrawal import read_withdrawal
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStep:
+    """One commit of a session, as it was asked for."""
+
+    old: Versioned[Session] | None
+    new: Session
+    change: Change
+    reserve: Reservation | None
+    release: frozenset[OutPoint]
+
+
+def create(turn: Turn, step: SessionStep) -> tuple[Versioned[Session], Committed] | bytes:
+    """Make the session, or return the digest of the same one made before."""
+    withdrawal = read_withdrawal(step.new.withdrawal)
+    table = schema.sessions
+    same_name = (table.c.initiator == withdrawal.initiator) & (table.c.withdrawal_id == withdrawal.withdrawal_id)
+    found: bytes | None = turn.connection.scalars(select(table.c.digest).where(same_name)).first()
+    if found == step.new.digest:
+        return found
+    if found is not None:
+        name = f"{withdrawal.initiator}/{withdrawal.withdrawal_id}"
+        raise ConflictError("WITHDRAWAL_ID_TAKEN", f"expected {name} to be unused, found {found.hex()}")
+    with turn.connection.begin_nested():
+        names = {
+            "digest": step.new.digest,
+            "initiator": withdrawal.initiator,
+            "withdrawal_id": withdrawal.withdrawal_id,
+            "wallet_id": withdrawal.wallet_id,
+        }
+        plan = turn.plan(step.change, bodies_of(step.new))
+        new = with_release(step.new, step.change, plan.committed)
+        _move_coins(turn, step)
+        turn.connection.execute(insert(table).values(**names, version=1, **_columns(new)))
+    return Versioned(new, 1), turn.add(plan)
+
+
+def advance(turn: Turn, step: SessionStep) -> tuple[Versioned[Session], Committed]:
+    """Replace the session's version `old` by `new`."""
+    assert step.old is not None  # noqa: S101 - `create` is for the other case
+    version = step.old.version
+    table = schema.sessions
+    stored = set(map(body_digest, bodies_of(step.old.value)))
+    fresh = [body for body in bodies_of(step.new) if body_digest(body) not in stored]
+    with turn.connection.begin_nested():
+        plan = turn.plan(step.change, fresh)
+        new = with_release(step.new, step.change, plan.committed)
+        _move_coins(turn, step)
+        written = turn.connection.execute(
+            update(table)
+            .where(table.c.digest == new.digest, table.c.version == version)
+            .values(version=version + 1, **_columns(new))
+        )
+        if written.rowcount != 1:
+            raise ConflictError("SESSION_STALE", f"expected version {version} of {new.digest.hex()}")
+    return Versioned(new, version + 1), turn.add(plan)
+
+
+def next_index(turn: Turn, wallet_id: bytes, branch: int, at_least: int) -> int:
+    """Take the next address index of one branch."""
+    table = schema.address_indices
+    where = (table.c.wallet_id == wallet_id) & (table.c.branch == branch)
+    found = turn.connection.scalars(select(table.c.next).where(where)).first()
+    index = max(found or 0, at_least)
+    if found is None:
+        turn.connection.execute(insert(table).values(wallet_id=wallet_id, branch=branch, next=index + 1))
+    else:
+        turn.connection.execute(update(table).where(where).values(next=index + 1))
+    return index
+
+
+def remember(turn: Turn, name: str, value: bytes) -> None:
+    """Keep one small fact."""
+    table = schema.memory
+    kept = turn.connection.execute(update(table).where(table.c.name == name).values(value=value))
+    if kept.rowcount == 0:
+        turn.connection.execute(insert(table).values(name=name, value=value))
+
+
+def keep_cosigned(turn: Turn, log: Log, size: int, note: str) -> None:
+    """Keep a cosigned note; the first per size stays, because it fixed the time of what it covers."""
+    table = schema.cosigned_notes
+    where = (table.c.log == log.value) & (table.c.size == size)
+    kept = turn.connection.execute(update(table).where(where).values(newest=note))
+    if kept.rowcount == 0:
+        turn.connection.execute(insert(table).values(log=log.value, size=size, first=note, newest=note))
+        newest = turn.heads.cosigned
+        if log is Log.MONEY and (newest is None or newest[0] < size):
+            turn.heads = replace(turn.heads, cosigned=(size, note))
+
+
+def read_outpoint(raw: bytes) -> OutPoint:
+    """Return the outpoint of a row."""
+    return OutPoint(raw[:32], int.from_bytes(raw[32:], "little"))
+
+
+def _write_outpoint(outpoint: OutPoint) -> bytes:
+    return outpoint.txid + outpoint.vout.to_bytes(4, "little")
+
+
+def _columns(session: Session) -> dict[str, object]:
+    return {"stage": session.stage.value, "created_at": session.created_at, "document": write_session(session)}
+
+
+def record(turn: Turn, change: Change) -> Committed:
+    """Log what changes no session."""
+    return turn.add(turn.plan(change))
+
+
+def with_release(session: Session, change: Change, committed: Committed) -> Session:
+    """Return the session with the index of its RELEASE, where `change` holds it."""
+    for wanted, index in zip(change.money, committed.money, strict=True):
+        if isinstance(wanted.body, Release) and wanted.body.withdrawal_digest == session.digest:
+            session = replace(session, release_index=index)
+    return session
+
+
+def _move_coins(turn: Turn, step: SessionStep) -> None:
+    table = schema.reservations
+    for part in _parts(sorted(map(_write_outpoint, step.release))):
+        held = table.c.outpoint.in_(part) & (table.c.holder == step.new.digest)
+        turn.connection.execute(delete(table).where(held))
+    if step.reserve is not None:
+        _take_coins(turn, step.reserve, step.new.digest, step.change.at)
+
+
+def _take_coins(turn: Turn, wanted: Reservation, holder: bytes, at: int) -> None:
+    """Take every coin or none: those of another family must have expired."""
+    table = schema.reservations
+    outpoints = sorted(map(_write_outpoint, wanted.outpoints))
+    for part in _parts(outpoints):
+        rows = turn.connection.execute(select(table).where(table.c.outpoint.in_(part))).all()
+        for row in rows:
+            if row.family != wanted.family and row.expires_at > at:
+                taken = read_outpoint(row.outpoint)
+                raise ConflictError("OUTPOINT_RESERVED", f"expected {taken} to be free until {row.expires_at}")
+        turn.connection.execute(delete(table).where(table.c.outpoint.in_(part)))
+    values = {"family": wanted.family, "holder": holder, "expires_at": wanted.expires_at}
+    if outpoints:
+        turn.connection.execute(insert(table), [{"outpoint": outpoint, **values} for outpoint in outpoints])
+
+
+def _parts(keys: list[bytes]) -> Iterable[list[bytes]]:
+    return (keys[start : start + MAX_KEYS_IN_QUERY] for start in range(0, len(keys), MAX_KEYS_IN_QUERY))

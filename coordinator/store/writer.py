@@ -1,0 +1,281 @@
+"""The one thread that writes: it takes all waiting jobs, runs them in one transaction and commits once for all.
+
+A job that is refused is undone alone (its savepoint) and tells only its own caller. When the database fails, nobody's
+job was written, and the next batch reads the trees afresh: the store recovers without a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy.exc import IntegrityError as ConstraintError
+from sqlalchemy.exc import SQLAlchemyError
+
+from coordinator.store import schema
+from coordinator.store.append import Heads, NewEntry, append
+from coordinator.store.codec import Body, body_digest, write_body
+from coordinator.store.port import Change, Committed
+from custody.audit import Frontier, Log
+from custody.entries import parse_entry, statements_of
+from custody.errors import ConflictError, CustodyError, MalformedError, UnavailableError
+
+T = TypeVar("T")
+MAX_BATCH = 256  # jobs per COMMIT: beyond it the gain is small and the first caller waits for the last
+MAX_KEYS_IN_QUERY = 500  # old SQLite builds refuse more than 999 variables
+HASH_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one job adds to logs and content store. bodies: by digest."""
+
+    heads: Heads
+    entries: tuple[NewEntry, ...]
+    bodies: Mapping[bytes, Body]
+    committed: Committed
+
+
+class Turn:
+    """One batch: its connection, and what its jobs have added so far to logs and content store.
+
+    connection: inside the batch's transaction.  heads: both trees as they will be after COMMIT.
+    """
+
+    def __init__(self, connection: Connection, heads: Heads) -> None:
+        self.connection = connection
+        self.heads = heads
+        self._start = heads
+        self._entries: list[NewEntry] = []
+        self._bodies: dict[bytes, Body] = {}
+
+    def plan(self, change: Change, bodies: Iterable[Body] = ()) -> Plan:
+        """Return what `change` and `bodies` would add; nothing is added yet.
+
+        Raises:
+            MalformedError: an entry that cannot be, or MISSING_BODY: a money entry names a statement nobody has.
+        """
+        heads, entries, committed = append(self.heads, change)
+        given = {body_digest(body): body for body in (*change.bodies, *bodies)}
+        self._check_bodies(entries, given)
+        return Plan(heads, entries, given, committed)
+
+    def add(self, plan: Plan) -> Committed:
+        """Add what was planned last; `flush` writes it. A job that can still fail has not come this far."""
+        self.heads = plan.heads
+        self._entries += plan.entries
+        self._bodies.update((digest, body) for digest, body in plan.bodies.items() if digest not in self._bodies)
+        return plan.committed
+
+    def flush(self) -> None:
+        """Write what was added: one statement per table for the whole batch."""
+        self._write_bodies()
+        if not self._entries:
+            return
+        rows = [{"log": new.log.value, "index": new.index, "entry": new.raw} for new in self._entries]
+        self.connection.execute(insert(schema.entries), rows)
+        nodes = [
+            {"log": new.log.value, "level": node.level, "index": node.index, "hash": node.digest}
+            for new in self._entries
+            for node in new.nodes
+            if node.level
+        ]
+        if nodes:
+            self.connection.execute(insert(schema.subtrees), nodes)
+        for log in Log:
+            self._write_head(log)
+
+    def _write_head(self, log: Log) -> None:
+        before, after = self._start.of(log), self.heads.of(log)
+        if before.size == after.size:
+            return
+        table = schema.logs
+        moved = self.connection.execute(
+            update(table)
+            .where(table.c.log == log.value, table.c.size == before.size)
+            .values(size=after.size, frontier=b"".join(after.nodes))
+        )
+        if moved.rowcount != 1:  # a second process writes this store: our tree would fork
+            raise UnavailableError("STORE_UNWRITABLE", f"expected the {log.value} log at size {before.size}")
+
+    def _check_bodies(self, entries: Iterable[NewEntry], given: dict[bytes, Body]) -> None:
+        """A follower refuses an entry whose statement is missing, so none is ever logged without it."""
+        named = {
+            digest
+            for new in entries
+            if new.log is Log.MONEY
+            for digest in statements_of(parse_entry(new.raw))
+            if digest not in given and digest not in self._bodies
+        }
+        if missing := named - self._stored(named):
+            raise MalformedError("MISSING_BODY", f"expected the statement {min(missing).hex()}")
+
+    def _stored(self, digests: Iterable[bytes]) -> set[bytes]:
+        wanted, found = list(digests), set[bytes]()
+        column = schema.bodies.c.digest
+        for start in range(0, len(wanted), MAX_KEYS_IN_QUERY):
+            part = wanted[start : start + MAX_KEYS_IN_QUERY]
+            found |= set(self.connection.scalars(select(column).where(column.in_(part))))
+        return found
+
+    def _write_bodies(self) -> None:
+        known = self._stored(self._bodies)
+        rows = []
+        for digest, body in self._bodies.items():
+            if digest not in known:
+                form, value = write_body(body)
+                rows.append({"digest": digest, "form": form, "value": value})
+        if rows:
+            self.connection.execute(insert(schema.bodies), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a job came to: its value, or what it raises."""
+
+    value: Any = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    run: Callable[[Turn], Any]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+
+
+class Writer:
+    """Runs jobs on its own thread. heads: both trees as they are on disk.
+
+    Args:
+        engine: one connection, which only this thread uses.
+        heads: as the start-up check found them.
+    """
+
+    def __init__(self, engine: Engine, heads: Heads) -> None:
+        self.heads = heads
+        self._engine = engine
+        self._are_heads_known = True
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
+        self._thread.start()
+
+    async def run(self, job: Callable[[Turn], T]) -> T:
+        """Return what `job` returns, once it is durable. A cancelled caller's job may still be written.
+
+        Raises:
+            CustodyError: what the job raised; nothing of it was written.
+            UnavailableError: STORE_UNWRITABLE or STORE_CLOSED.
+        """
+        if self._is_closed:
+            raise UnavailableError("STORE_CLOSED", "expected an open store")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._jobs.put(_Job(job, loop, future))
+        return await future
+
+    def close(self) -> None:
+        """Finish what was handed in and end the thread. Blocks."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._jobs.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        is_open = True
+        while is_open:
+            jobs, is_open = self._take()
+            if jobs:
+                _deliver(jobs, self._commit(jobs))
+
+    def _take(self) -> tuple[list[_Job], bool]:
+        """Return all that waits, up to a batch, and whether more may come."""
+        first = self._jobs.get()
+        if first is None:
+            return [], False
+        jobs = [first]
+        while len(jobs) < MAX_BATCH:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                return jobs, False
+            jobs.append(job)
+        return jobs, True
+
+    def _commit(self, jobs: list[_Job]) -> list[_Outcome]:
+        try:
+            with self._engine.begin() as connection:
+                turn = Turn(connection, self.heads if self._are_heads_known else read_heads(connection))
+                outcomes = [_run(job, turn) for job in jobs]
+                turn.flush()
+        except (SQLAlchemyError, UnavailableError) as error:
+            self._are_heads_known = False
+            return [_Outcome(error=_unwritable(error))] * len(jobs)
+        except Exception as error:  # the thread's main: it must live, and every caller must hear
+            self._are_heads_known = False
+            return [_Outcome(error=error)] * len(jobs)
+        self.heads, self._are_heads_known = turn.heads, True
+        return outcomes
+
+
+def read_heads(connection: Connection) -> Heads:
+    """Return both trees as stored, and what witnesses vouched for last."""
+    trees = {row.log: _frontier(row.size, row.frontier) for row in connection.execute(select(schema.logs))}
+    table = schema.cosigned_notes
+    newest = connection.execute(
+        select(table.c.size, table.c.first).where(table.c.log == Log.MONEY.value).order_by(table.c.size.desc()).limit(1)
+    ).first()
+    return Heads(
+        money=trees.get(Log.MONEY.value, Frontier()),
+        event=trees.get(Log.EVENT.value, Frontier()),
+        cosigned=None if newest is None else (newest.size, newest.first),
+    )
+
+
+def _frontier(size: int, raw: bytes) -> Frontier:
+    return Frontier(size, tuple(raw[at : at + HASH_BYTES] for at in range(0, len(raw), HASH_BYTES)))
+
+
+def _run(job: _Job, turn: Turn) -> _Outcome:
+    try:
+        return _Outcome(value=job.run(turn))
+    except ConstraintError as error:  # two rows for one name: the job's own checks lost a race with another process
+        return _Outcome(error=ConflictError("STORE_CONSTRAINT", f"expected a free name: {type(error.orig).__name__}"))
+    except CustodyError as error:
+        return _Outcome(error=error)
+
+
+def _deliver(jobs: list[_Job], outcomes: list[_Outcome]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], _Outcome]]] = {}
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        by_loop.setdefault(job.loop, []).append((job.future, outcome))
+    for loop, told in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_tell, told)
+        except RuntimeError:  # the loop was closed: nobody waits any more
+            continue
+
+
+def _tell(told: list[tuple[asyncio.Future[Any], _Outcome]]) -> None:
+    for future, outcome in told:
+        if future.done():  # its caller was cancelled
+            continue
+        if outcome.error is not None:
+            future.set_exception(outcome.error)
+        else:
+            future.set_result(outcome.value)
+
+
+def _unwritable(error: SQLAlchemyError | UnavailableError) -> UnavailableError:
+    if isinstance(error, UnavailableError):
+        return error
+    reason = getattr(error, "orig", None) or error
+    return UnavailableError("STORE_UNWRITABLE", f"expected to write: {type(reason).__name__}: {str(reason)[:200]}")
