@@ -34,6 +34,7 @@ MAX_REFUSED_LOGINS, LOCKOUT_S = 3, 60.0  # refused on purpose? then hammering he
 
 Body = Mapping[str, Json]
 _uniform = SystemRandom().uniform
+_WRAP_USED = ("WRAP_USED", "expected an unused wrapping token, found one used or expired: was it intercepted?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class VaultSession:
         self._token: _Token | None = None
         self._wrapped: str | None = None  # handed to us, not yet unwrapped
         self._spent: str | None = None  # the one we unwrapped last: seeing it again is no incident
+        self._incident: tuple[str, str] | None = None  # code and message, until a fresh token works
         self._secret_id: str | None = None
         self._refused_logins, self._locked_until = 0, 0.0
 
@@ -140,8 +142,10 @@ class VaultSession:
         lease = Lease(token.lease.asked_s, _life_s(answer))
         if lease.is_expiring:
             self._login(token)
-        else:
-            self._token = _Token(token.value, lease)
+            return
+        with self._login_lock:
+            if self._token is token:  # else another thread logged in meanwhile: its token is younger
+                self._token = _Token(token.value, lease)
 
     async def keep_fresh(self, jitter: Callable[[float, float], float] = _uniform) -> None:
         """Renew at two thirds of each life until cancelled. Failures are not raised: `check` and calls tell them."""
@@ -173,7 +177,7 @@ class VaultSession:
     def _login(self, dead: _Token | None) -> _Token:
         """Return a new token in place of `dead`; where another thread already got one, that."""
         with self._login_lock:
-            if self._token is not None and self._token is not dead:
+            if self._token is not None and (dead is None or self._token.value != dead.value):
                 return self._token
             if self._monotonic() < self._locked_until:
                 raise DeniedError("VAULT_LOGIN_REFUSED", f"locked out for {LOCKOUT_S:.0f} s after refused logins")
@@ -204,10 +208,7 @@ class VaultSession:
         1. The token exists unused; 2. it was made by the call that makes secret_ids of our role, so that nobody can
         hand us another one; 3. it is unwrapped, once.
         """
-        self._wrapped = self._wrapped or self._access.wrapped()
-        if self._wrapped == self._spent:
-            self._wrapped = None
-            raise DeniedError("VAULT_NO_CREDENTIAL", "expected a fresh wrapping token, found the one we used")
+        self._wrapped = self._wrapped or self._fresh_wrapped()
         made_by = f"auth/approle/role/{self._access.role}/secret-id"
         try:
             answer = self._send("POST", "sys/wrapping/lookup", {"token": self._wrapped}, "")
@@ -217,13 +218,25 @@ class VaultSession:
         except UnavailableError:
             raise  # keep it for the next attempt
         except CustodyError as error:
+            if error.code == "VAULT_UNTRUSTED":
+                raise  # it was sent to nobody
             self._wrapped = None
-            if error.code in ("WRAP_FOREIGN", "VAULT_UNTRUSTED"):
-                raise
-            message = "expected an unused wrapping token, found one used or expired: was it intercepted?"
-            raise IntegrityError("WRAP_USED", message) from None
-        self._wrapped, self._spent = None, self._wrapped
+            self._incident = (error.code, error.message) if error.code == "WRAP_FOREIGN" else _WRAP_USED
+            raise IntegrityError(*self._incident) from None
+        self._wrapped, self._spent, self._incident = None, self._wrapped, None
         return _text(_object(answer, "data"), "secret_id")
+
+    def _fresh_wrapped(self) -> str:
+        """Return the next wrapping token; while there is none, an incident is not forgotten."""
+        try:
+            wrapped = self._access.wrapped()
+            if wrapped == self._spent:
+                raise DeniedError("VAULT_NO_CREDENTIAL", "expected a fresh wrapping token, found the one we used")
+        except DeniedError:
+            if self._incident:
+                raise IntegrityError(*self._incident) from None
+            raise
+        return wrapped
 
     def _send(self, method: str, path: str, body: Body | None, token: str) -> Body:
         return _read_json(self._raw(method, path, body, token))

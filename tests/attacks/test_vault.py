@@ -12,6 +12,7 @@ from custody import curve
 from custody.errors import CustodyError
 from signer_node.backends import open_backend
 from signer_node.backends.port import Access, Backend, State, VaultAccess
+from signer_node.backends.private_file import wrapped_from_file, write_private_once
 from tests.fakes.cleared import cleared
 from tests.fakes.vault_nodes import VaultNode
 from tests.integration.conftest import SEED, Bao, bao, node
@@ -50,6 +51,23 @@ async def test_atk_111_wrapping_token_used_before_us_is_an_incident(node: VaultN
     backend = open_backend(node.uri, replace(node.access(), vault=replace(access, wrapped=lambda: token)))
 
     assert await _refusal(backend) == ("WRAP_USED", State.INTEGRITY)
+
+
+async def test_atk_111_interception_stays_in_view_until_a_fresh_token_comes(node: VaultNode, tmp_path: Path) -> None:
+    """The incident does not turn into a mere lack of credentials; a fresh token ends it."""
+    path = tmp_path / "wrapped"
+    access = replace(_vault(node.access()), wrapped=wrapped_from_file(path))
+    backend = open_backend(node.uri, replace(node.access(), vault=access))
+    assert await _refusal(backend) == ("VAULT_NO_CREDENTIAL", State.DENIED)
+    used = node.server.wrapped_secret(node.role())
+    node.server.call("POST", "sys/wrapping/unwrap", used, {})
+
+    write_private_once(path, used.encode())
+    assert await _refusal(backend) == ("WRAP_USED", State.INTEGRITY)
+    assert await _refusal(backend) == ("WRAP_USED", State.INTEGRITY)
+
+    write_private_once(path, node.server.wrapped_secret(node.role()).encode())
+    assert (await backend.health()).state is State.READY
 
 
 async def test_atk_111_wrapping_token_expired_is_an_incident(node: VaultNode) -> None:
