@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from custody.address import address_of
-
 from custody import ed25519
+from custody.address import address_of
 from custody.errors import IntegrityError
 from custody.genesis import Genesis, KeyRecord, check_signed, node_identities, parse_genesis
 from custody.statements import Endorsement, Kind, Signed, endorse, sign
 from signer_node.backends import make_key, open_backend
 from signer_node.backends.port import Access, VaultAccess
+from signer_node.backends.private_file import passphrase_from_file, wrapped_from_file
 from signer_node.config import NodeConfig, VaultConfig
 from signer_node.judge import Pinned
 from signer_node.records import write_once
@@ -27,16 +27,13 @@ _MAX_GENESIS_BYTES = 4 * 1024 * 1024  # 64 wallets with records and one rules do
 
 def access_of(config: NodeConfig, vault: VaultConfig | None) -> Access:
     """Return what the key backend needs; secrets are read when they are needed, never kept."""
-    passphrase_file = config.passphrase
     return Access(
         node=config.name,
         network=config.network,
-        passphrase=None if passphrase_file is None else lambda: bytearray(passphrase_file.read_bytes().strip()),
+        passphrase=None if config.passphrase is None else passphrase_from_file(config.passphrase),
         vault=None
         if vault is None
-        else VaultAccess(
-            vault.ca, vault.role, vault.role_id, wrapped=lambda: vault.wrapped_secret_id.read_text().strip()
-        ),
+        else VaultAccess(vault.ca, vault.role, vault.role_id, wrapped_from_file(vault.wrapped_secret_id)),
     )
 
 
