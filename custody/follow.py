@@ -172,7 +172,7 @@ def advance(state: State, entries: Sequence[bytes], statements: Mapping[bytes, S
     if cosigned.checkpoint.size < state.size:
         raise IntegrityError("ROLLED_BACK", f"expected size >= {state.size}, found {cosigned.checkpoint.size}")
     for raw in entries:
-        state = _append(state, raw, statements)
+        state = append(state, raw, statements)
     if cosigned.checkpoint.size != state.size:
         raise IntegrityError("LOG_SIZE", f"expected entries up to {cosigned.checkpoint.size}, found {state.size}")
     if state.size and cosigned.checkpoint.root != state.frontier.root:
@@ -188,7 +188,8 @@ def settled(state: State, t: int) -> State:
     return replace(settled_state, tail=())
 
 
-def _append(state: State, raw: bytes, statements: Mapping[bytes, Signed]) -> State:
+def append(state: State, raw: bytes, statements: Mapping[bytes, Signed]) -> State:
+    """Return the state after one more entry, for whoever keeps the log himself; a follower calls `advance`."""
     index = state.size
     entry = parse_entry(raw)
     if entry.event_size < state.event_size:

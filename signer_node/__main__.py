@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from custody.bundle import summary_of
@@ -165,7 +166,7 @@ def _genesis_json(config: NodeConfig, genesis: Genesis) -> dict[str, object]:
     }
 
 
-def _print(value: dict[str, object]) -> int:
+def _print(value: Mapping[str, object]) -> int:
     print(json.dumps(value, sort_keys=True))
     return DONE
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from custody.canonical import decode, encode
 from custody.errors import IntegrityError
 from custody.fields import Fields
+from custody.once import OwnSignature
 from custody.transaction import OutPoint
-from signer_node.judge import Cleared, OwnSignature
+from signer_node.judge import Cleared
 from signer_node.records import RecordFile
 
 

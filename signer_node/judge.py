@@ -8,11 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from custody.facts import Facts, ShapeLimits, check_matches, read_facts
-from custody.psbt import Psbt, parse
-from custody.signatures import accept, sighashes
-from custody.wallet import ScriptBook
-
 from custody.approval import Approval, read_approval
 from custody.audit import Cosigned, leaf_hash, verify_inclusion
 from custody.bundle import Behind, Bundle
@@ -20,23 +15,27 @@ from custody.decide import Allow, Deny, check_feerate, decide
 from custody.decide import Case as PolicyCase
 from custody.entries import MoneyEntry, Release, parse_entry
 from custody.errors import CustodyError, Refused
+from custody.facts import Facts, ShapeLimits, check_matches, read_facts
 from custody.follow import State, advance, family_of, open_money_checkpoint, settled, time_of
 from custody.genesis import Genesis, GenesisWallet
 from custody.interval import Interval
+from custody.once import OwnSignature, pays_once
 from custody.people import verify_people
 from custody.policy import Location
 from custody.policy.budgets import families_of
 from custody.policy.terms import Delay, SignersRequired
+from custody.psbt import Psbt, parse
 from custody.release import release_of
+from custody.signatures import accept, sighashes
 from custody.statements import Signed
 from custody.transaction import OutPoint
-from custody.withdrawal import RelationKind, Withdrawal, read_withdrawal
+from custody.wallet import ScriptBook
+from custody.withdrawal import Withdrawal, read_withdrawal
 
 ONLINE_FRESHNESS_S = (
     300  # protocol.md step 2: a freeze reaches an online signer at latest 60 s + 5 min after it was posted
 )
 ENTRY_TIME_TOLERANCE_S = 600  # protocol.md "WITNESS": an entry's own time is for display and must not mislead
-REPAYMENT_SECONDS = 90 * 86_400  # protocol.md "Withdrawal": how long `new` may not pay the same again
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +44,6 @@ class Pinned:
 
     genesis: Genesis
     node: str
-
-
-@dataclass(frozen=True, slots=True)
-class OwnSignature:
-    """One transaction that this node signed before, from its journal. Digests and txid: 32 bytes."""
-
-    withdrawal_digest: bytes
-    family: bytes
-    txid: bytes
-    outpoints: frozenset[OutPoint]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +105,6 @@ class Case:
     book: ScriptBook
     digests: tuple[bytes, ...]
 
-    @property
-    def others(self) -> tuple[Release, ...]:
-        """Every admissible release in the log but the one that is judged."""
-        return tuple(r.release for r in self.state.releases if r.index != self.bundle.release_index)
-
 
 def judge(
     bundle: Bundle, me: Pinned, state: State, moment: Moment, mine: tuple[OwnSignature, ...], book: ScriptBook
@@ -147,7 +131,7 @@ def judge(
         case = prove(bundle, me, advanced, moment, mine, book)
         if isinstance(case, Refused):
             return Judged(case, advanced)
-        steps = (shape_is_asked, people_agreed, policy_allows, pays_once)
+        steps = (shape_is_asked, people_agreed, policy_allows, is_paid_once)
         for step in steps:  # first refusal wins: later steps may rely on what earlier ones proved
             if refused := step(case):
                 return Judged(refused, advanced)
@@ -375,39 +359,11 @@ def _signed_nodes(case: Case) -> set[str]:
     return {slot.node for at, slot in enumerate(case.wallet.slots) if slot.node is not None and at in accepted.signed}
 
 
-def pays_once(case: Case) -> Refused | None:
-    """Step 7: this transaction conflicts with every other of its family, and repeats no other payment."""
-    outpoints, digest, family = case.facts.outpoints, case.withdrawal.digest, case.release.family
-    for release in case.others:
-        if release.family == family and not outpoints & frozenset(release.outpoints):
-            return Refused("SECOND_PAYMENT", f"an outpoint of release {release.txid[::-1].hex()}", "none shared")
-        if release.relation.kind is RelationKind.SUPERSEDES and digest in release.relation.digests:
-            return Refused("SUPERSEDED", "a withdrawal that no released one supersedes", release.withdrawal_id)
-        same_id = (release.initiator, release.withdrawal_id) == (
-            case.withdrawal.initiator,
-            case.withdrawal.withdrawal_id,
-        )
-        if same_id and release.withdrawal_digest != digest:
-            return Refused("WITHDRAWAL_ID_REUSED", digest.hex(), release.withdrawal_digest.hex())
-    for own in case.mine:
-        if own.family == family and not outpoints & own.outpoints:
-            return Refused("SECOND_PAYMENT", f"an outpoint of what I signed, {own.txid[::-1].hex()}", "none shared")
-    return _relation_holds(case)
-
-
-def _relation_holds(case: Case) -> Refused | None:
-    """Refuse to pay again what is already released, unless the initiator listed every such withdrawal."""
-    relation = case.withdrawal.relation
-    if relation.kind is RelationKind.SUPERSEDES:
-        return None
-    wanted = {(p.script, p.amount) for p in case.facts.payments}
-    for released in case.state.releases:
-        release = released.release
-        recent = released.t > case.time.lo - REPAYMENT_SECONDS
-        again = release.family != case.release.family and any((p.script, p.amount) in wanted for p in release.payments)
-        if recent and again and release.withdrawal_digest not in relation.digests:
-            return Refused("ALREADY_PAID", "a relation that lists every such release", release.withdrawal_digest.hex())
-    return None
+def is_paid_once(case: Case) -> Refused | None:
+    """Step 7: `custody.once`, over the log and over what this node signed itself."""
+    return pays_once(
+        case.withdrawal, case.facts, case.state, case.time.lo, release_index=case.bundle.release_index, mine=case.mine
+    )
 
 
 def _clear(case: Case) -> Cleared:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from custody.address import address_of
-
 from custody.approval import read_approval
 from custody.bundle import Bundle
 from custody.entries import Release

@@ -11,10 +11,11 @@ from custody.bundle import Behind, Bundle, parse_bundle
 from custody.entries import StopCause
 from custody.errors import Refused
 from custody.follow import start
+from custody.once import OwnSignature
 from custody.transaction import OutPoint, TxOut
 from custody.units import Sats
 from custody.withdrawal import Relation, RelationKind
-from signer_node.judge import Cleared, Judged, Moment, OwnSignature, Pinned, judge
+from signer_node.judge import Cleared, Judged, Moment, Pinned, judge
 from tests.fakes.rules import DAY, NOW, PAY, rule
 from tests.world import COIN_SATS, EXCHANGE, Spend, World, make_genesis, supersedes
 

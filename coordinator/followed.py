@@ -1,0 +1,50 @@
+"""The coordinator's own view of the money log: the same pure state that every signer follows, over its own store."""
+
+from __future__ import annotations
+
+from coordinator.store.port import LogStore
+from custody.audit import Log
+from custody.entries import parse_entry, statements_of
+from custody.errors import IntegrityError
+from custody.follow import State, append, settled, start
+from custody.genesis import Genesis
+from custody.statements import Signed
+
+_BATCH_BYTES = 8 * 1024 * 1024  # one read of the store while catching up after a start
+
+
+class Followed:
+    """Follows the store's money log; call `state` before each decision.
+
+    Args:
+        store: whose log.
+        genesis: under which it is read.
+    """
+
+    def __init__(self, store: LogStore, genesis: Genesis) -> None:
+        self._store = store
+        self._state = start(genesis)
+
+    async def state(self, now: int) -> State:
+        """Return the state of everything that is durable, the uncovered tail settled at `now` (UTC seconds)."""
+        await self._catch_up()
+        return settled(self._state, now)
+
+    async def _catch_up(self) -> None:
+        while self._state.size < (size := self._store.head(Log.MONEY).size):
+            entries = await self._store.entries(Log.MONEY, self._state.size, size, _BATCH_BYTES)
+            statements = await self.statements(entries)
+            state = self._state
+            for raw in entries:
+                state = append(state, raw, statements)
+            if state.size > self._state.size:  # another task may have read the same entries meanwhile
+                self._state = state
+
+    async def statements(self, entries: tuple[bytes, ...]) -> dict[bytes, Signed]:
+        """Return the statements that `entries` name, by digest. Raises IntegrityError MISSING_BODY."""
+        wanted = [digest for raw in entries for digest in statements_of(parse_entry(raw))]
+        found = await self._store.bodies(wanted)
+        statements = {digest: body for digest, body in found.items() if isinstance(body, Signed)}
+        if missing := set(wanted) - set(statements):
+            raise IntegrityError("MISSING_BODY", f"expected the statement {min(missing).hex()[:16]} in the store")
+        return statements

@@ -1,0 +1,60 @@
+"""Which online nodes are connected, how they are, and what waits to be sent to them. In memory: a node dials again."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from custody.v1 import signer_pb2 as wire
+
+HEARD_SECONDS = 10  # silent for longer than three heartbeats: routing passes it over
+
+
+@dataclass
+class Link:
+    """One node's open stream.
+
+    money_size: entries it has.  heard_at: UTC seconds.  queue: what goes out next.
+    """
+
+    node: str
+    money_size: int
+    heard_at: int
+    backend: wire.BackendState = wire.BACKEND_STATE_UNSPECIFIED
+    queue: asyncio.Queue[wire.ConnectResponse | None] = field(default_factory=asyncio.Queue)
+
+
+class Outbox:
+    """The open streams by node; a newer stream of a node ends the older one."""
+
+    def __init__(self) -> None:
+        self._links: dict[str, Link] = {}
+
+    def open(self, link: Link) -> None:
+        """Take a node's new stream."""
+        older = self._links.get(link.node)
+        if older is not None:
+            older.queue.put_nowait(None)
+        self._links[link.node] = link
+
+    def close(self, link: Link) -> None:
+        """Forget a stream, unless a newer one of the same node took its place."""
+        if self._links.get(link.node) is link:
+            del self._links[link.node]
+
+    def link(self, node: str) -> Link | None:
+        """Return the open stream of `node`, or None."""
+        return self._links.get(node)
+
+    def is_ready(self, node: str, now: int) -> bool:
+        """Return whether `node` is connected, was heard lately and can sign."""
+        link = self._links.get(node)
+        return link is not None and link.backend == wire.BACKEND_STATE_READY and now - link.heard_at <= HEARD_SECONDS
+
+    def send(self, node: str, message: wire.ConnectResponse) -> bool:
+        """Hand `message` to the stream of `node`; False where there is none."""
+        link = self._links.get(node)
+        if link is None:
+            return False
+        link.queue.put_nowait(message)
+        return True
