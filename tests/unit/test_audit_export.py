@@ -3,16 +3,17 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from custody.audit import ExportError, ExportKeys, Log, Verdict, VerdictKind, genesis_of, verify_export
+from custody.audit import ExportError, ExportKeys, Log, Verdict, VerdictKind, genesis_of, verify_export, write_export
 from custody.entries import Document, EntryKind
 from custody.errors import CustodyError
-from custody.statements import Kind, sign
-from tests.fakes.audit_log import ADMIN_SEED, START, FakeLog, small_log
+from custody.statements import Kind, Signed, sign
+from tests.fakes.audit_log import ADMIN_SEED, GENESIS, START, FakeLog, small_log
 
 HONEST = small_log(witness_count=3, w=2)
 RAW = HONEST.export()
@@ -109,6 +110,63 @@ def test_verify_given_missing_money_body_names_its_entry() -> None:
 
     assert str(verdict) == "MODIFIED(0)"
     assert "MISSING_BODY" in verdict.detail
+
+
+def test_verify_given_another_signed_genesis_names_the_first_line() -> None:
+    """A genesis that somebody signed well is still not the pinned one."""
+    other = sign(Kind.GENESIS, {"network": "regtest", "rules": 2}, ADMIN_SEED)
+    header = next(write_export(other, dict.fromkeys(Log, ()), (), {}))
+
+    verdict = verdict_of(header + b"".join(LINES[1:]))
+
+    assert (str(verdict), verdict.line) == ("MODIFIED", 1)
+    assert HONEST.keys.genesis.hex() in verdict.detail
+
+
+def damaged(signed: Signed) -> Signed:
+    """Return the statement with a wrong signature under the same key."""
+    first = signed.endorsements[0]
+    return replace(signed, endorsements=(replace(first, signature=bytes(64)),))
+
+
+def doubled(signed: Signed) -> Signed:
+    """Return the statement signed twice by one key."""
+    return replace(signed, endorsements=signed.endorsements * 2)
+
+
+@pytest.mark.parametrize("change", [damaged, doubled])
+def test_verify_given_wrong_signature_names_the_statements_line(change: Callable[[Signed], Signed]) -> None:
+    """A statement's digest leaves its signatures free, so they are verified themselves: in the header and in a body."""
+    log = small_log()
+    entries = {Log.MONEY: log.money, Log.EVENT: log.events}
+    notes = {each: log.cosigned(each) for each in Log}
+    first = min(log.bodies, key=lambda body: body.digest)
+    bodies = [change(body) if body is first else body for body in log.bodies]
+
+    header = verify_export(b"".join(write_export(change(GENESIS), entries, log.bodies, notes)), log.keys)
+    body = verify_export(b"".join(write_export(GENESIS, entries, bodies, notes)), log.keys)
+
+    assert [(str(found), found.line) for found in (header, body)] == [("MODIFIED", 1), ("MODIFIED", 12)]
+
+
+def test_verify_given_event_log_shorter_than_money_says_is_truncated() -> None:
+    """An event log cut back with a checkpoint that fits is told by the money entries that saw more of it."""
+    log = small_log()
+    log.events = log.events[:2]
+
+    verdict = verify_export(log.export(), log.keys)
+
+    assert (str(verdict), verdict.log) == ("TRUNCATED(2)", Log.EVENT)
+
+
+def test_verify_given_money_entry_over_a_shorter_event_log_is_rolled_back() -> None:
+    """The event log that money entries saw never shrinks."""
+    log = small_log()
+    events, log.events = log.events, log.events[:1]
+    log.commit("fifth")
+    log.events = events
+
+    assert str(verify_export(log.export(), log.keys)) == "ROLLED_BACK(7)"
 
 
 def test_verify_given_superfluous_body_names_it() -> None:

@@ -79,6 +79,11 @@ def test_note_given_c2sp_example_round_trips(text: str) -> None:
     assert str(parse_note(text + "\n")) == text + "\n"
 
 
+def test_note_given_shortest_signature_is_read() -> None:
+    """A key id and one byte are a line; what they are worth is for whoever knows the key."""
+    assert parse_note("x\n\n— w AAAAAAA=\n").signatures[0].blob == b"\0"
+
+
 def test_checkpoint_given_c2sp_example_is_read() -> None:
     """The specification's checkpoint has the origin and size it shows, and its witness line the time in its text."""
     note = parse_note(EXAMPLES["tlog-cosignature"]["fenced"][0] + "\n")
@@ -96,6 +101,7 @@ def test_checkpoint_given_c2sp_example_is_read() -> None:
         (lambda n: n.replace("\n\n", "\n"), "NOTE_FORM"),
         (lambda n: n.replace("\n5\n", "\r\n5\n"), "NOTE_FORM"),
         (lambda n: n + "\ud800\n", "NOTE_FORM"),
+        (lambda n: "\udfff" + n, "NOTE_FORM"),
         (lambda n: n + "\n", "NOTE_FORM"),
         (lambda n: n.replace("—", "-"), "NOTE_SIGNATURE_FORM"),
         (lambda n: n.replace("— keyturn/", "— keyturn+"), "NOTE_KEY_NAME"),

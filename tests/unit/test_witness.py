@@ -115,6 +115,27 @@ def test_step_given_own_cosignature_from_its_future_says_rewound(old: int) -> No
     assert result.code == "WITNESS_REWOUND"
 
 
+def test_step_given_own_cosignature_from_its_past_says_rolled_back() -> None:
+    """A coordinator restored from yesterday shows what this witness did vouch for: that ends nothing."""
+    note = with_lines(note_at(4), [cosign(note_at(4), "w-1", SEED, 900)])
+
+    result = step(at(5), replace(ask(4, 4), note=note), PINS, now=1_000)
+
+    assert isinstance(result, Refused)
+    assert result.code == "WITNESS_ROLLED_BACK"
+
+
+def test_step_given_own_cosignature_on_another_tree_of_its_size_says_rewound() -> None:
+    """Its own word for another tree of the same size: the key was used elsewhere, or the state is not the last."""
+    other = note_at(5, OTHER)
+    note = with_lines(other, [cosign(other, "w-1", SEED, 900)])
+
+    result = step(at(5), replace(ask(5, 5, OTHER), note=note), PINS, now=1_000)
+
+    assert isinstance(result, Refused)
+    assert result.code == "WITNESS_REWOUND"
+
+
 def test_pins_never_show_the_seed() -> None:
     """What is printed of the pins holds no secret."""
     assert repr(SEED) not in repr(PINS)
