@@ -199,3 +199,18 @@ def test_lint_given_signers_that_do_not_fit_m_finds_it(then: Document, code: str
     found = {finding.code for finding in lint(policy(PAY, require({"signers": then})), [CLEAN_KEYS])}
 
     assert found == ({code} if code else set())
+
+
+def test_lint_given_a_declared_key_counts_it_among_the_signers_that_are_left() -> None:
+    """A key without a judge can still sign where a node is kept out."""
+    places = (ALPHA, BETA, KeyPlace(None, "vaulters", "h3"))
+    rules = policy(PAY, require({"signers": {"exclude": ["alpha"]}}))
+
+    assert lint(rules, [WalletKeys("treasury", 2, places)]) == ()
+
+
+def test_lint_given_an_author_who_counts_needs_no_one_more() -> None:
+    """Without exclude_author a quorum of three is within reach of three admins."""
+    change = {"groups": ["admins"], "threshold": 3, "exclude_author": False}
+
+    assert found_codes(PAY, admin={**document()["admin"], "change_quorum": change}) == set()

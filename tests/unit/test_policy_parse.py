@@ -250,6 +250,42 @@ def test_parse_given_an_address_of_another_network_refuses() -> None:
     assert raised.value.code.startswith("ADDRESS")
 
 
+def test_parse_given_more_than_a_statement_may_hold_refuses() -> None:
+    """Rules that no log entry could carry are refused before anything else is read."""
+    described = [{**PAY, "id": f"r{n}", "description": "x" * 1_000} for n in range(600)]
+
+    with pytest.raises(MalformedError) as raised:
+        parse_policy(document(*described))
+
+    assert raised.value.code == "POLICY_TOO_LARGE"
+
+
+@pytest.mark.parametrize(
+    ("limits", "is_fine"),
+    [
+        ({"bundle_max_age_s": 14 * DAY}, True),
+        ({"bundle_max_age_s": 14 * DAY + 1}, False),
+        ({"feerate_min_sat_vb": 500}, True),
+        ({"change_floor_sats": 330}, True),
+        ({"change_floor_sats": 329}, False),
+        ({"change_max_outputs": 0}, True),
+        ({"change_max_outputs": 16}, True),
+        ({"change_max_outputs": 17}, False),
+    ],
+)
+def test_parse_given_limits_at_their_edges_accepts_the_inside(limits: dict[str, int], is_fine: bool) -> None:
+    """Hard bounds have bounds themselves."""
+    found = document(limits={**document()["limits"], **limits})
+    if is_fine:
+        assert parse_policy(found).limits
+        return
+
+    with pytest.raises(MalformedError) as raised:
+        parse_policy(found)
+
+    assert raised.value.code == "FIELD_RANGE"
+
+
 def test_parse_given_deeply_nested_matchers_refuses() -> None:
     """Nesting beyond what people can read is refused."""
     match: Document = {"payments": "none"}
