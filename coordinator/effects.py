@@ -12,6 +12,7 @@ class Effect(Enum):
 
     PROPOSE = "propose"
     APPROVE = "approve"
+    STOP = "stop"
     RELEASE = "release"
     COSIGN = "cosign"
     HAND_OUT = "hand_out"

@@ -14,13 +14,13 @@ HEARD_SECONDS = 10  # silent for longer than three heartbeats: routing passes it
 class Link:
     """One node's open stream.
 
-    money_size: entries it has.  heard_at: UTC seconds.  queue: what goes out next.
+    money_size: entries it has.  heard_at: UTC seconds.  backend: as on the wire, 0 for unknown.  queue: what goes out next.
     """
 
     node: str
     money_size: int
     heard_at: int
-    backend: wire.BackendState = wire.BACKEND_STATE_UNSPECIFIED
+    backend: int = 0
     queue: asyncio.Queue[wire.ConnectResponse | None] = field(default_factory=asyncio.Queue)
 
 
@@ -49,7 +49,9 @@ class Outbox:
     def is_ready(self, node: str, now: int) -> bool:
         """Return whether `node` is connected, was heard lately and can sign."""
         link = self._links.get(node)
-        return link is not None and link.backend == wire.BACKEND_STATE_READY and now - link.heard_at <= HEARD_SECONDS
+        return (
+            link is not None and link.backend == int(wire.BACKEND_STATE_READY) and now - link.heard_at <= HEARD_SECONDS
+        )
 
     def send(self, node: str, message: wire.ConnectResponse) -> bool:
         """Hand `message` to the stream of `node`; False where there is none."""

@@ -135,6 +135,12 @@ def read_facts(psbt: Psbt, book: ScriptBook, limits: ShapeLimits) -> Facts | Ref
     )
 
 
+def own_payees(facts: Facts, book: ScriptBook) -> frozenset[bytes]:
+    """Return the payees' scripts that are receiving scripts of the same wallet, inside the window of addresses."""
+    scripts = {payment.script for payment in facts.payments}
+    return frozenset(script for script in scripts if book.find(script, RECEIVE, INPUT_GAP) is not None)
+
+
 def check_matches(withdrawal: Withdrawal, facts: Facts, wallet: Wallet) -> Refused | None:
     """Return None if `facts` are exactly what `withdrawal` asks for: payees, amounts, wallet, network, fee, shape."""
     if (withdrawal.wallet_id, withdrawal.network) != (wallet.wallet_id, wallet.network.value):

@@ -1,0 +1,241 @@
+"""Both logs as others must see them: signed checkpoints, the witnesses' word for them, and proofs.
+
+Trusted for liveness only: whoever reads what leaves here checks it against pinned keys. This module writes no entry:
+the store does, with the state that the entry records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from coordinator.clock import Clock
+from coordinator.store.port import CosignedNotes, LogStore
+from custody import ed25519
+from custody.audit import (
+    Checkpoint,
+    Cosigned,
+    Log,
+    WitnessKey,
+    consistency_proof,
+    consistency_ranges,
+    inclusion_proof,
+    inclusion_ranges,
+    open_checkpoint,
+    origin_of,
+    read_cosignature,
+    sign_checkpoint,
+    subtrees_of,
+    with_lines,
+)
+from custody.errors import IntegrityError, MalformedError, NotFoundError, Refused, UnavailableError
+
+WITNESS_TIMEOUT_S = 10  # a witness fsyncs and signs in milliseconds; after this it is as good as away
+GRACE_S = 0.2  # once w have answered, the rest may still add their word, but nobody waits for a dead one
+FRESH_S = 60  # signers ask for 5 minutes at most: this leaves time to travel and to be asked again
+_STALE_SIZE = "WITNESS_STALE_SIZE"
+_SIZE = re.compile(r"[0-9]{1,16}")
+
+
+class WitnessesMissingError(UnavailableError):
+    """Fewer than w witnesses vouch for a checkpoint (WITNESSES_MISSING)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("WITNESSES_MISSING", message)
+
+
+class WitnessPort(Protocol):
+    """One witness. Not trusted here: each line is verified under its pinned key."""
+
+    async def add_checkpoint(self, origin: str, old_size: int, proof: tuple[bytes, ...], note: str) -> str | Refused:
+        """Return a cosignature line (no newline) over `note`, or the witness's refusal.
+
+        WITNESS_STALE_SIZE carries the size it is at in `found`, decimal. Asking again is harmless.
+
+        Raises:
+            UnavailableError: it cannot be reached.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogPins:
+    """Whose logs these are. genesis: 32 bytes.  log_key, seed: the pinned Ed25519 key and its secret, 32 bytes each.
+
+    w: how many of `witnesses` must vouch.
+    """
+
+    genesis: bytes
+    log_key: bytes
+    seed: bytes = field(repr=False)
+    witnesses: tuple[WitnessKey, ...]
+    w: int
+
+    def origin(self, log: Log) -> str:
+        """Return the origin line of one log."""
+        return origin_of(self.genesis, log)
+
+
+class Logs:
+    """What is said about both logs of one store.
+
+    refusals: by (log, witness), why it did not vouch when it was asked last; WITNESS_FORK or WITNESS_ROLLED_BACK there
+    means that this store lost or changed history.
+    """
+
+    def __init__(self, store: LogStore, pins: LogPins, witnesses: Mapping[str, WitnessPort], clock: Clock) -> None:
+        if ed25519.public_key(pins.seed) != pins.log_key:
+            raise IntegrityError("LOG_KEY", "expected the secret of the pinned log key, found that of another")
+        self.refusals: dict[tuple[Log, str], Refused] = {}
+        self._store, self._pins, self._witnesses, self._clock = store, pins, witnesses, clock
+        self._sizes: dict[tuple[Log, str], int] = {}  # where each witness is; a wrong guess costs one more question
+        self._locks = {log: asyncio.Lock() for log in Log}
+        self._opened: dict[Log, Cosigned] = {}
+
+    def signed(self, log: Log) -> str:
+        """Return the log's checkpoint as it is now, signed by the log key alone."""
+        tree = self._store.head(log)
+        return sign_checkpoint(Checkpoint(self._pins.origin(log), tree.size, tree.root), self._pins.seed)
+
+    async def cosigned(self, log: Log) -> Cosigned | None:
+        """Return the largest checkpoint that w witnesses vouched for, with their newest word; None before the first."""
+        notes = await self._store.cosigned(log)
+        return None if notes is None else self._open(log, notes.newest)
+
+    async def fresh(self, log: Log) -> CosignedNotes | None:
+        """Return notes over all that is durable now, vouched for within FRESH_S; None where too few witnesses answer.
+
+        Callers at the same time share one round of questions.
+        """
+        wanted = self._store.head(log).size
+        async with self._locks[log]:
+            found = await self.cosigned(log)
+            oldest = None if found is None else found.oldest_counted(self._pins.w)
+            if found is None or found.checkpoint.size < wanted or (oldest or 0) < self._clock.now() - FRESH_S:
+                try:
+                    found = await self._collect(log)
+                except WitnessesMissingError:
+                    return None
+            return await self._store.cosigned(log, found.checkpoint.size)
+
+    async def collect(self, log: Log) -> Cosigned:
+        """Return the checkpoint of the log as it is now with new cosignatures, kept in the store.
+
+        An unchanged checkpoint is cosigned again, so that it is fresh.
+
+        Raises:
+            UnavailableError: WITNESSES_MISSING: fewer than w vouch; `refusals` says why.
+        """
+        async with self._locks[log]:
+            return await self._collect(log)
+
+    async def inclusion(self, log: Log, index: int, size: int) -> tuple[bytes, ...]:
+        """Return the proof (32 bytes each) that entry `index` is in the tree of `size`."""
+        self._check_size(log, size)
+        return inclusion_proof(await self._fetch(log, inclusion_ranges(index, size)), index, size)
+
+    async def consistency(self, log: Log, old_size: int, size: int) -> tuple[bytes, ...]:
+        """Return the proof (32 bytes each) that the tree of `old_size` is a prefix of that of `size`."""
+        self._check_size(log, size)
+        if old_size == 0:
+            return ()
+        return consistency_proof(await self._fetch(log, consistency_ranges(old_size, size)), old_size, size)
+
+    async def _collect(self, log: Log) -> Cosigned:
+        note = self.signed(log)
+        lines = await self._ask_all(log, note)
+        if len(lines) < self._pins.w:
+            said = ", ".join(f"{name} {refused.code}" for (of, name), refused in self.refusals.items() if of is log)
+            raise WitnessesMissingError(f"expected {self._pins.w} witnesses, found {len(lines)} ({said})")
+        cosigned = self._open(log, with_lines(note, [lines[name] for name in sorted(lines)]))
+        await self._store.keep_cosigned(log, cosigned.checkpoint.size, cosigned.note)
+        return cosigned
+
+    async def _ask_all(self, log: Log, note: str) -> dict[str, str]:
+        """Return the lines that verify, by witness: at least w of them, or all there are."""
+        running = {asyncio.create_task(self._ask(log, witness, note)): witness.name for witness in self._pins.witnesses}
+        lines: dict[str, str] = {}
+        pending = set(running)
+        try:
+            while pending:
+                grace = GRACE_S if len(lines) >= self._pins.w else None
+                done, pending = await asyncio.wait(pending, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    break
+                for task in done:
+                    if (line := task.result()) is not None:
+                        lines[running[task]] = line
+        finally:
+            for task in pending:
+                task.cancel()
+        return lines
+
+    async def _ask(self, log: Log, witness: WitnessKey, note: str) -> str | None:
+        """Return the witness's verified line over `note`; None where there is none, and `refusals` says why."""
+        place = (log, witness.name)
+        try:
+            async with asyncio.timeout(WITNESS_TIMEOUT_S):
+                answer = await self._ask_from_its_size(log, witness, note)
+        except (UnavailableError, TimeoutError) as error:
+            answer = Refused("WITNESS_UNREACHABLE", f"an answer in {WITNESS_TIMEOUT_S} s", type(error).__name__)
+        if isinstance(answer, str):
+            try:
+                read_cosignature(note, answer, witness)
+            except (MalformedError, IntegrityError) as error:
+                answer = Refused(error.code, f"a cosignature by {witness.name}", "another line")
+        if isinstance(answer, Refused):
+            self.refusals[place] = answer
+            return None
+        self.refusals.pop(place, None)
+        self._sizes[place] = self._size_of(note)
+        return answer
+
+    async def _ask_from_its_size(self, log: Log, witness: WitnessKey, note: str) -> str | Refused:
+        port = self._witnesses.get(witness.name)
+        if port is None:
+            return Refused("WITNESS_UNREACHABLE", f"an address of {witness.name}", "none in the configuration")
+        size = self._size_of(note)
+        old_size = min(self._sizes.get((log, witness.name), 0), size)
+        answer = await port.add_checkpoint(
+            self._pins.origin(log), old_size, await self.consistency(log, old_size, size), note
+        )
+        if not isinstance(answer, Refused) or answer.code != _STALE_SIZE or not _SIZE.fullmatch(answer.found):
+            return answer
+        old_size = int(answer.found)
+        if old_size > size:
+            return Refused("WITNESS_ROLLED_BACK", f"size {old_size}, which {witness.name} saw", f"size {size}")
+        return await port.add_checkpoint(
+            self._pins.origin(log), old_size, await self.consistency(log, old_size, size), note
+        )
+
+    def _open(self, log: Log, note: str) -> Cosigned:
+        known = self._opened.get(log)
+        if known is None or known.note != note:
+            known = open_checkpoint(note, self._pins.log_key, self._pins.origin(log), self._pins.witnesses)
+            self._opened[log] = known
+        return known
+
+    def _size_of(self, note: str) -> int:
+        return int(note.split("\n", 2)[1])
+
+    def _check_size(self, log: Log, size: int) -> None:
+        head = self._store.head(log).size
+        if size > head:
+            raise NotFoundError("LOG_SIZE", f"expected a size up to {head} of the {log.value} log, found {size}")
+
+    async def _fetch(self, log: Log, ranges: Iterable[tuple[int, int]]) -> _Fetched:
+        places = frozenset(place for start, end in ranges for place in subtrees_of(start, end))
+        return _Fetched(await self._store.subtrees(log, places) if places else {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """Subtree hashes that were read before the proof is put together."""
+
+    by_place: Mapping[tuple[int, int], bytes]
+
+    def hashes(self, level: int, index: int) -> bytes:
+        return self.by_place[level, index]

@@ -1,0 +1,45 @@
+"""What the stages of a withdrawal work with: ports, caches and locks of one coordinator, made by `coordinator.app`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from coordinator.chain.port import Chain
+from coordinator.clock import Clock
+from coordinator.effects import Hook, no_hook
+from coordinator.followed import Followed
+from coordinator.logs import Logs
+from coordinator.outbox import Outbox
+from coordinator.store.port import Store
+from custody.genesis import Genesis
+from custody.wallet import ScriptBook
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One coordinator.
+
+    books: script cache by wallet_id.  confirmations: depth in blocks at which a payment is done.
+    releasing: held while a decision counts the log and its RELEASE is written, so that no two count the same room.
+    turns: one lock per withdrawal; its stages run one after the other.  changed: set at every stage change.
+    """
+
+    genesis: Genesis
+    store: Store
+    logs: Logs
+    chain: Chain
+    clock: Clock
+    followed: Followed
+    outbox: Outbox
+    books: Mapping[bytes, ScriptBook]
+    confirmations: int
+    hook: Hook = no_hook
+    releasing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turns: defaultdict[bytes, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+
+    def book(self, wallet_id: bytes) -> ScriptBook | None:
+        """Return the script cache of the wallet (32 bytes), or None where it is not ours."""
+        return self.books.get(wallet_id)
