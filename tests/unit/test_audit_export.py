@@ -36,7 +36,7 @@ def test_verify_given_honest_export_is_ok_as_of_its_size_and_time() -> None:
 
 def test_verify_given_known_checkpoint_is_anchored() -> None:
     """An older checkpoint of either log, held by the verifier, anchors the verdict."""
-    assert verdict_of(RAW, HONEST.cosigned(Log.MONEY, size=3)).anchored
+    assert verdict_of(RAW, HONEST.cosigned(Log.MONEY, size=4)).anchored
     assert verdict_of(RAW, HONEST.cosigned(Log.EVENT, size=2)).anchored
 
 

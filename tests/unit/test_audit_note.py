@@ -1,5 +1,7 @@
 """Signed notes, checkpoints and cosignatures: the C2SP examples, and one change with one code each."""
 
+import base64
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -185,6 +187,23 @@ def test_oldest_counted_given_zero_witnesses_is_refused() -> None:
     """A rule that asks for no witness is not a rule."""
     with pytest.raises(MalformedError, match="WITNESS_THRESHOLD"):
         open_checkpoint(NOTE, LOG_KEY, ORIGIN, WITNESSES).oldest_counted(0)
+
+
+def test_cosign_given_witness_makes_the_bytes_that_the_specification_says() -> None:
+    """By hand: a key id over type 4, eight bytes of time, and a signature of header, time and body."""
+    public = ed25519.public_key(SEEDS["w-1"])
+    raw = base64.b64decode(cosign(NOTE, "w-1", SEEDS["w-1"], 1_679_315_147).removeprefix("— w-1 "))
+    body = f"{ORIGIN}\n5\n{base64.b64encode(CHECKPOINT.root).decode()}\n"
+
+    assert raw[:4] == hashlib.sha256(b"w-1\n\x04" + public).digest()[:4]
+    assert raw[4:12] == bytes.fromhex("000000006418 50cb")
+    assert ed25519.verify(public, f"cosignature/v1\ntime 1679315147\n{body}".encode(), raw[12:])
+
+
+def test_note_given_values_at_their_bounds_is_read() -> None:
+    """The largest size and the most signatures are still read."""
+    assert parse_checkpoint(NOTE.split("\n\n")[0].replace("\n5\n", f"\n{2**53 - 1}\n") + "\n").size == 2**53 - 1
+    assert len(parse_note(NOTE + "".join(f"— w{i} AAAAAAAA\n" for i in range(63))).signatures) == 64
 
 
 def moved_in_time() -> str:
