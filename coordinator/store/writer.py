@@ -23,7 +23,7 @@ from coordinator.store.codec import Body, body_digest, write_body
 from coordinator.store.port import Change, Committed
 from custody.audit import Frontier, Log
 from custody.entries import parse_entry, statements_of
-from custody.errors import ConflictError, CustodyError, MalformedError, UnavailableError
+from custody.errors import ConflictError, MalformedError, UnavailableError
 
 T = TypeVar("T")
 MAX_BATCH = 256  # jobs per COMMIT: beyond it the gain is small and the first caller waits for the last
@@ -249,7 +249,9 @@ def _run(job: _Job, turn: Turn) -> _Outcome:
         return _Outcome(value=job.run(turn))
     except ConstraintError as error:  # two rows for one name: the job's own checks lost a race with another process
         return _Outcome(error=ConflictError("STORE_CONSTRAINT", f"expected a free name: {type(error.orig).__name__}"))
-    except CustodyError as error:
+    except SQLAlchemyError:  # the transaction is broken for the whole batch
+        raise
+    except Exception as error:  # refused, or a fault of ours: undone by its savepoint, told to its own caller
         return _Outcome(error=error)
 
 

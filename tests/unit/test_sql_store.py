@@ -1,0 +1,262 @@
+"""What only the database adapter has: its check before it opens, its migrations, real failures of the file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sqlite3
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+
+from coordinator.session import deny
+from coordinator.store import Change, Event, MoneyBody
+from coordinator.store.engine import migrate, write_engine
+from coordinator.store.schema import metadata
+from coordinator.store.sql import SqlStore
+from custody.audit import Checkpoint, Frontier, Log, Subtrees, cosign, leaf_hash, origin_of, sign_checkpoint, with_lines
+from custody.entries import EntryKind, Notice
+from custody.errors import IntegrityError, UnavailableError
+from tests.fakes.sessions import GENESIS, NOW, SEED, drafted
+
+PROPOSED = Event("withdrawal.proposed", "payroll")
+LARGE = Change(NOW, events=(Event("note.made", "ops", {"text": "x" * 100_000}),))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the store's file is."""
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqlStore]:
+    """An empty store."""
+    opened = open_store(path)
+    yield opened
+    await opened.close()
+
+
+def open_store(path: Path) -> SqlStore:
+    """Open the store in `path`."""
+    return SqlStore.open(f"sqlite:///{path}")
+
+
+async def filled(path: Path) -> None:
+    """Leave a closed store with seven entries in each log, both vouched for at size five."""
+    store = open_store(path)
+    for number in range(7):
+        if number == 5:
+            for log in Log:
+                tree = store.head(log)
+                note = sign_checkpoint(Checkpoint(origin_of(GENESIS, log), tree.size, tree.root), SEED)
+                await store.keep_cosigned(log, 5, with_lines(note, [cosign(note, "w", SEED, NOW)]))
+        session = drafted(f"w-{number}")
+        money = (MoneyBody(EntryKind.NOTICE, Notice(session.digest)),) if number < 6 else ()
+        await store.commit(None, session, Change(NOW, money, (PROPOSED,)))
+    await store.close()
+
+
+def run_sql(path: Path, *statements: str) -> None:
+    """Change the file behind the store's back."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+async def test_open_when_closed_before_then_everything_is_there(path: Path) -> None:
+    """Trees and sessions survive; the next entry stands behind the last."""
+    await filled(path)
+
+    store = open_store(path)
+    committed = await store.record(Change(NOW, events=(PROPOSED,)))
+
+    assert committed.events == (7,)
+    assert store.head(Log.MONEY).size == 7
+    assert await store.load(drafted("w-6").digest) is not None
+    await store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600  # noqa: PTH116 - nothing else waits here
+
+
+DAMAGE = {
+    "entry_changed": "UPDATE entries SET entry = CAST('{}' AS BLOB) WHERE log = 'event' AND \"index\" = 2",
+    "entry_lost": "DELETE FROM entries WHERE log = 'money' AND \"index\" = 3",
+    "last_entry_lost": "DELETE FROM entries WHERE log = 'event' AND \"index\" = 6",
+    "entry_added": "INSERT INTO entries VALUES ('event', 7, CAST('{}' AS BLOB))",
+    "subtree_changed": "UPDATE subtrees SET hash = zeroblob(32) WHERE log = 'event' AND level = 1 AND \"index\" = 0",
+    "subtree_lost": "DELETE FROM subtrees WHERE log = 'money' AND level = 2",
+    "head_changed": "UPDATE logs SET frontier = zeroblob(96) WHERE log = 'event'",
+    "head_of_wrong_shape": "UPDATE logs SET frontier = zeroblob(64) WHERE log = 'event'",
+    "head_lost": "DELETE FROM logs WHERE log = 'event'",
+    "note_of_another_tree": "UPDATE cosigned_notes SET size = 4 WHERE log = 'money'",
+    "note_changed": "UPDATE cosigned_notes SET newest = 'x' WHERE log = 'event'",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+async def test_open_when_damaged_then_refuses_to_start(path: Path, damage: str) -> None:
+    """Whatever in the logs contradicts the rest is found before anything is served."""
+    await filled(path)
+    run_sql(path, DAMAGE[damage])
+
+    with pytest.raises(IntegrityError) as caught:
+        open_store(path)
+
+    assert caught.value.code == "LOG_DAMAGED"
+
+
+async def test_open_when_log_is_cut_back_consistently_then_cosigned_note_tells(path: Path) -> None:
+    """A log rewritten with its own hashes still lacks what witnesses vouched for."""
+    await filled(path)
+    with closing(sqlite3.connect(path)) as connection:
+        raws = [row[0] for row in connection.execute("SELECT entry FROM entries WHERE log='event' ORDER BY 1 LIMIT 4")]
+    tree = Subtrees(map(leaf_hash, raws)).frontier
+    run_sql(
+        path,
+        "DELETE FROM entries WHERE log = 'event' AND \"index\" >= 4",
+        "DELETE FROM subtrees WHERE log = 'event' AND ((level = 1 AND \"index\" >= 2) OR level > 2)",
+        f"UPDATE logs SET size = 4, frontier = x'{b''.join(tree.nodes).hex()}' WHERE log = 'event'",  # noqa: S608 - hex
+    )
+
+    with pytest.raises(IntegrityError, match="5 entries that witnesses vouched for"):
+        open_store(path)
+
+
+async def test_load_when_body_was_changed_then_damaged(path: Path) -> None:
+    """A statement that is not what its digest says is never handed out."""
+    await filled(path)
+    run_sql(path, "UPDATE bodies SET value = (SELECT value FROM bodies WHERE form = 'raw' LIMIT 1)")
+    store = open_store(path)
+
+    with pytest.raises(IntegrityError) as caught:
+        await store.load(drafted("w-1").digest)
+
+    assert caught.value.code == "BODY_DAMAGED"
+    await store.close()
+
+
+def test_migrations_when_run_then_tables_are_those_of_the_schema(path: Path) -> None:
+    """The history of the tables ends at what the code expects."""
+    with write_engine(f"sqlite:///{path}").begin() as connection:
+        migrate(connection)
+        migrate(connection)
+
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """Let no file of this process grow beyond the store's log file as it is now: write(2) fails for real."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = path.with_name(path.name + "-wal").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_write_when_disk_is_full_then_nothing_mutates_and_it_recovers(path: Path, store: SqlStore) -> None:
+    """No space: every waiting write fails by code, nothing of it is there, and space is all that it takes to go on."""
+    session = drafted()
+    made, _ = await store.commit(None, session, Change(NOW, events=(PROPOSED,)))
+    head = store.head(Log.EVENT)
+
+    with full_disk(path):
+        results = await asyncio.gather(
+            store.record(LARGE), store.commit(made, deny(session, NOW), LARGE), return_exceptions=True
+        )
+        assert await store.load(session.digest) == made
+
+    assert [error.code for error in results if isinstance(error, UnavailableError)] == ["STORE_UNWRITABLE"] * 2
+    assert store.head(Log.EVENT) == head
+    after, committed = await store.commit(made, deny(session, NOW), LARGE)
+    assert (after.version, committed.events) == (2, (1,))
+    await store.close()
+    reopened = open_store(path)
+    assert reopened.head(Log.EVENT) == Frontier.append(head, leaf_hash((await reopened.entries(Log.EVENT, 1, 2, 1))[0]))
+    await reopened.close()
+
+
+@pytest.mark.parametrize("moment", ["before_cursor_execute", "commit"])
+async def test_write_when_device_fails_then_nothing_mutates_and_it_recovers(store: SqlStore, moment: str) -> None:
+    """EIO in a statement or in COMMIT: the caller hears, nothing is there, the next write goes through."""
+    engine = store._engines[0]
+    await store.record(Change(NOW, events=(PROPOSED,)))
+
+    def fail(*_: object) -> None:
+        raise OperationalError("COMMIT", None, sqlite3.OperationalError("disk I/O error"))
+
+    event.listen(engine, moment, fail)
+    with pytest.raises(UnavailableError) as caught:
+        await store.record(Change(NOW, events=(PROPOSED,)))
+    event.remove(engine, moment, fail)
+
+    assert caught.value.code == "STORE_UNWRITABLE"
+    assert store.head(Log.EVENT).size == 1
+    assert (await store.record(Change(NOW, events=(PROPOSED,)))).events == (1,)
+
+
+async def test_write_when_another_process_wrote_then_refused_once_and_goes_on_from_there(path: Path) -> None:
+    """Two processes on one file never fork a tree: who is behind fails, reads, and continues."""
+    first, second = open_store(path), open_store(path)
+    await first.record(Change(NOW, events=(PROPOSED,)))
+
+    with pytest.raises(UnavailableError) as caught:
+        await second.record(Change(NOW, events=(PROPOSED,)))
+
+    assert caught.value.code == "STORE_UNWRITABLE"
+    assert (await second.record(Change(NOW, events=(PROPOSED,)))).events == (1,)
+    await first.close()
+    await second.close()
+    await open_store(path).close()
+
+
+def test_open_when_directory_is_missing_then_unavailable(tmp_path: Path) -> None:
+    """No place to write is said at start."""
+    with pytest.raises(UnavailableError) as caught:
+        open_store(tmp_path / "nowhere" / "store.db")
+
+    assert caught.value.code == "STORE_UNWRITABLE"
+
+
+def test_open_when_file_is_no_database_then_unavailable(path: Path) -> None:
+    """A foreign file is not overwritten."""
+    path.write_bytes(b"not a database" * 100)
+
+    with pytest.raises(UnavailableError):
+        open_store(path)
+
+    assert path.read_bytes() == b"not a database" * 100
+
+
+async def test_write_when_closed_then_unavailable(path: Path) -> None:
+    """A closed store takes nothing; what was handed in before is durable."""
+    store = open_store(path)
+    waiting = [asyncio.ensure_future(store.record(Change(NOW, events=(PROPOSED,)))) for _ in range(20)]
+    await asyncio.sleep(0)
+    await store.close()
+
+    assert len({(await done).events for done in waiting}) == 20
+    for call in (store.record(Change(NOW)), store.recall("pin")):
+        with pytest.raises(UnavailableError) as caught:
+            await call
+        assert caught.value.code == "STORE_CLOSED"
+
+
+async def test_write_when_job_has_a_fault_then_caller_hears_and_thread_lives(store: SqlStore) -> None:
+    """A fault of ours is not swallowed, and others can still write."""
+    with pytest.raises(AttributeError):
+        await store.record(None)  # type: ignore[arg-type]  # the fault
+
+    assert (await store.record(Change(NOW, events=(PROPOSED,)))).events == (0,)
