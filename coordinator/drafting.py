@@ -15,16 +15,18 @@ from custody.units import SatsPerVByte
 from custody.wallet import CHANGE, RECEIVE, ScriptBook
 from custody.withdrawal import RelationKind, Withdrawal
 
-SCRIPTS_WATCHED = 100  # beyond the highest index handed out, on each branch; discovery further on is the operator's
+SCRIPTS_WATCHED = 100  # on each branch; discovery beyond it is a command of the operator
+
+
+def watched_scripts(book: ScriptBook) -> dict[bytes, tuple[int, int]]:
+    """Return the wallet's scripts whose coins are looked for, with their (branch, index)."""
+    places = [(branch, index) for branch in (RECEIVE, CHANGE) for index in range(SCRIPTS_WATCHED)]
+    return {book.script(*place).script: place for place in places}
 
 
 async def own_coins(parts: Parts, book: ScriptBook) -> tuple[OwnCoin, ...]:
-SCRIPTS_WATCHED = 100  # on each branch; discovery beyond it is the operator's
-    scripts = {
-        book.script(branch, index).script: (branch, index)
-        for branch in (RECEIVE, CHANGE)
-        for index in range(SCRIPTS_WATCHED)
-    }
+    """Return the confirmed coins of a wallet that no withdrawal holds, each proven by its previous transaction."""
+    scripts = watched_scripts(book)
     found = await parts.chain.coins(tuple(scripts))
     held = await parts.store.reserved(parts.clock.now())
     return tuple(

@@ -14,7 +14,8 @@ HEARD_SECONDS = 10  # silent for longer than three heartbeats: routing passes it
 class Link:
     """One node's open stream.
 
-    money_size: entries it has.  heard_at: UTC seconds.  backend: as on the wire, 0 for unknown.  queue: what goes out next.
+    money_size: entries it has.  heard_at: UTC seconds.  backend: as on the wire, 0 for unknown.
+    queue: what goes out next; None ends the stream.
     """
 
     node: str

@@ -41,7 +41,7 @@ def decode(raw: bytes) -> Json:
     """Return the value whose canonical encoding is exactly `raw`.
 
     Raises:
-        MalformedError: NOT_JSON, DUPLICATE_KEY, NOT_CANONICAL_VALUE or NOT_CANONICAL (another spelling of a fine value).
+        MalformedError: NOT_JSON, DUPLICATE_KEY, NOT_CANONICAL_VALUE or NOT_CANONICAL (a second spelling).
     """
     try:
         value: Json = json.loads(

@@ -89,6 +89,11 @@ class Genesis:
     policy: Policy
     signed: Signed
 
+    @property
+    def rules_document(self) -> bytes:
+        """The canonical bytes of the rules, version 1."""
+        return encode(Fields(decode(self.signed.raw), "genesis").any("rules"))
+
     def wallet(self, wallet_id: bytes) -> GenesisWallet | None:
         """Return the wallet with `wallet_id` (32 bytes), or None."""
         return next((w for w in self.wallets if w.wallet.wallet_id == wallet_id), None)

@@ -42,7 +42,7 @@ def append(heads: Heads, change: Change) -> tuple[Heads, tuple[NewEntry, ...], C
     A WITNESS entry goes in front of the first money entry when witnesses vouched for exactly the money log so far: a
     follower accepts no other (protocol.md "WITNESS").
     """
-    event_size, event_root = heads.event.size, heads.event.root
+    event_size, event_root = heads.event.size, heads.event.root if change.money else b""
     added: list[NewEntry] = []
     money: list[int] = []
     for wanted in _money_bodies(heads, change):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from coordinator.session import Session
 from coordinator.store import schema
@@ -17,6 +17,18 @@ from custody.entries import Release
 from custody.errors import ConflictError
 from custody.transaction import OutPoint
 from custody.withdrawal import read_withdrawal
+
+_SESSIONS = schema.sessions
+# Made once: building a statement anew costs as much as running it.
+_DIGEST_BY_NAME = select(_SESSIONS.c.digest).where(
+    _SESSIONS.c.initiator == bindparam("initiator"), _SESSIONS.c.withdrawal_id == bindparam("withdrawal_id")
+)
+_INSERT_SESSION = insert(_SESSIONS)
+_UPDATE_SESSION = (
+    update(_SESSIONS)
+    .where(_SESSIONS.c.digest == bindparam("of_digest"), _SESSIONS.c.version == bindparam("of_version"))
+    .values(version=bindparam("version"), stage=bindparam("stage"), document=bindparam("document"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +45,27 @@ class SessionStep:
 def create(turn: Turn, step: SessionStep) -> tuple[Versioned[Session], Committed] | bytes:
     """Make the session, or return the digest of the same one made before."""
     withdrawal = read_withdrawal(step.new.withdrawal)
-    table = schema.sessions
-    same_name = (table.c.initiator == withdrawal.initiator) & (table.c.withdrawal_id == withdrawal.withdrawal_id)
-    found: bytes | None = turn.connection.scalars(select(table.c.digest).where(same_name)).first()
+    names = {"initiator": withdrawal.initiator, "withdrawal_id": withdrawal.withdrawal_id}
+    found: bytes | None = turn.connection.scalars(_DIGEST_BY_NAME, names).first()
     if found == step.new.digest:
         return found
     if found is not None:
-        name = f"{withdrawal.initiator}/{withdrawal.withdrawal_id}"
+        name = "/".join(names.values())
         raise ConflictError("WITHDRAWAL_ID_TAKEN", f"expected {name} to be unused, found {found.hex()}")
     with turn.connection.begin_nested():
-        names = {
-            "digest": step.new.digest,
-            "initiator": withdrawal.initiator,
-            "withdrawal_id": withdrawal.withdrawal_id,
-            "wallet_id": withdrawal.wallet_id,
-        }
         plan = turn.plan(step.change, bodies_of(step.new))
         new = with_release(step.new, step.change, plan.committed)
         _move_coins(turn, step)
-        turn.connection.execute(insert(table).values(**names, version=1, **_columns(new)))
+        row = {
+            **names,
+            "digest": new.digest,
+            "wallet_id": withdrawal.wallet_id,
+            "stage": new.stage.value,
+            "version": 1,
+            "created_at": new.created_at,
+            "document": write_session(new),
+        }
+        turn.connection.execute(_INSERT_SESSION, row)
     return Versioned(new, 1), turn.add(plan)
 
 
@@ -59,18 +73,20 @@ def advance(turn: Turn, step: SessionStep) -> tuple[Versioned[Session], Committe
     """Replace the session's version `old` by `new`."""
     assert step.old is not None  # noqa: S101 - `create` is for the other case
     version = step.old.version
-    table = schema.sessions
     stored = set(map(body_digest, bodies_of(step.old.value)))
     fresh = [body for body in bodies_of(step.new) if body_digest(body) not in stored]
     with turn.connection.begin_nested():
         plan = turn.plan(step.change, fresh)
         new = with_release(step.new, step.change, plan.committed)
         _move_coins(turn, step)
-        written = turn.connection.execute(
-            update(table)
-            .where(table.c.digest == new.digest, table.c.version == version)
-            .values(version=version + 1, **_columns(new))
-        )
+        row = {
+            "of_digest": new.digest,
+            "of_version": version,
+            "version": version + 1,
+            "stage": new.stage.value,
+            "document": write_session(new),
+        }
+        written = turn.connection.execute(_UPDATE_SESSION, row)
         if written.rowcount != 1:
             raise ConflictError("SESSION_STALE", f"expected version {version} of {new.digest.hex()}")
     return Versioned(new, version + 1), turn.add(plan)
@@ -116,10 +132,6 @@ def read_outpoint(raw: bytes) -> OutPoint:
 
 def _write_outpoint(outpoint: OutPoint) -> bytes:
     return outpoint.txid + outpoint.vout.to_bytes(4, "little")
-
-
-def _columns(session: Session) -> dict[str, object]:
-    return {"stage": session.stage.value, "created_at": session.created_at, "document": write_session(session)}
 
 
 def record(turn: Turn, change: Change) -> Committed:

@@ -1,0 +1,57 @@
+"""`python3 -m coordinator --config F`: serve. `python3 -m coordinator log-key FILE`: make the log's key, once.
+
+Exit codes: 0 stopped as asked, 1 breakage, 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+from coordinator.config import load_config
+from custody import ed25519
+from custody.errors import CustodyError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = argparse.ArgumentParser(prog="coordinator", description="Collects, routes, combines, broadcasts, records.")
+    parser.add_argument("--config", type=Path, help="serve with this TOML file")
+    parser.add_argument(
+        "--make-log-key", type=Path, metavar="FILE", help="make the log's key and print its public half"
+    )
+    args = parser.parse_args(arguments)
+    if sys.flags.optimize:
+        return _fail("OPTIMIZED", "expected python without -O: libraries check with assert")
+    try:
+        if args.make_log_key is not None:
+            return _make_log_key(args.make_log_key)
+        if args.config is None:
+            parser.error("expected --config or --make-log-key")
+        from coordinator.app import run
+
+        return asyncio.run(run(load_config(args.config)))
+    except CustodyError as error:
+        return _fail(error.code, error.message)
+
+
+def _make_log_key(path: Path) -> int:
+    seed = os.urandom(32)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(seed.hex())
+    print(json.dumps({"log_key": ed25519.public_key(seed).hex()}))
+    return 0
+
+
+def _fail(code: str, message: str) -> int:
+    print(json.dumps({"error": code, "message": message}), file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""The composition root: the only file that names concrete adapters. One asyncio loop; long work leaves it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from coordinator import flow
+from coordinator.chain.embedded import EmbeddedChain
+from coordinator.clock import Clock, SystemClock
+from coordinator.config import Config
+from coordinator.effects import Hook, no_hook
+from coordinator.followed import Followed
+from coordinator.logging import stdout_logger
+from coordinator.logs import LogPins, Logs
+from coordinator.outbox import Outbox
+from coordinator.parts import Parts
+from coordinator.rpc.audits import Audits, Policies
+from coordinator.rpc.couriers import Couriers
+from coordinator.rpc.server import Served, build_server
+from coordinator.rpc.signers import Signers
+from coordinator.rpc.wallets import ChainOfBlocks, Wallets
+from coordinator.rpc.withdrawals import Approvals, Withdrawals
+from coordinator.session import OPEN
+from coordinator.store.port import MAX_PAGE, Page
+from coordinator.store.sql import SqlStore
+from coordinator.tls import TlsFiles
+from coordinator.witnesses import GrpcWitness
+from custody import ed25519
+from custody.audit import Log
+from custody.curve import require_native
+from custody.errors import CustodyError, IntegrityError
+from custody.follow import witness_keys
+from custody.genesis import Genesis, check_signed, parse_genesis
+from custody.statements import Signed
+from custody.v1 import (
+    approval_pb2_grpc,
+    audit_pb2_grpc,
+    chain_pb2_grpc,
+    courier_pb2_grpc,
+    policy_pb2_grpc,
+    signer_pb2_grpc,
+    wallet_pb2_grpc,
+    withdrawal_pb2_grpc,
+)
+from custody.wallet import ScriptBook
+
+TICK_SECONDS = 0.5  # the longest that a stage waits for what no event announces: time, a silent signer, a new block
+CHECKPOINT_SECONDS = 60  # protocol.md "Event log": cosigned at least this often when changed
+STOP_GRACE_SECONDS = 3.0
+log = structlog.get_logger("coordinator")
+
+
+async def run(config: Config, hook: Hook = no_hook) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code. Prints one `coordinator.ready` line with the bound port."""
+    require_native()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        chain = await stack.enter_async_context(await EmbeddedChain.open(config.chain, SystemClock()))
+        parts = await _parts(config, chain, SystemClock(), hook, stack)
+        server = build_server(_services(parts, chain), config.listen, _tls(config), stdout_logger())
+        await server.start()
+        stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
+        tasks = [asyncio.create_task(work(parts)) for work in (_advance_all, _keep_checkpoints)]
+        log.info("coordinator.ready", port=server.port, genesis=parts.genesis.hash.hex())
+        await stop.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    log.info("coordinator.stopped")
+    return 0
+
+
+def read_genesis(path: Path) -> Genesis:
+    """Return the genesis in `path`, signed by every node and the admin quorum.
+
+    Raises:
+        CustodyError: what does not hold; the coordinator does not start.
+    """
+    genesis = parse_genesis(Signed.from_bytes(path.read_bytes()))
+    check_signed(genesis)
+    return genesis
+
+
+async def _parts(config: Config, chain: EmbeddedChain, clock: Clock, hook: Hook, stack: AsyncExitStack) -> Parts:
+    genesis = read_genesis(config.genesis)
+    store = await asyncio.to_thread(SqlStore.open, config.database)
+    stack.push_async_callback(store.close)
+    witnesses = {w.name: GrpcWitness(w.address, _tls(config)) for w in config.witnesses}
+    for witness in witnesses.values():
+        stack.push_async_callback(witness.close)
+    logs = Logs(store, _pins(genesis, bytes.fromhex(config.log_key.read_text().strip())), witnesses, clock)
+    return Parts(
+        genesis=genesis,
+        store=store,
+        logs=logs,
+        chain=chain,
+        clock=clock,
+        followed=Followed(store, genesis),
+        outbox=Outbox(),
+        books={w.wallet.wallet_id: ScriptBook(w.wallet) for w in genesis.wallets},
+        confirmations=config.confirmations,
+        hook=hook,
+    )
+
+
+def _pins(genesis: Genesis, seed: bytes) -> LogPins:
+    roots = genesis.policy.roots
+    if ed25519.public_key(seed) != roots.log_key:
+        raise IntegrityError("LOG_KEY_OTHER", "expected the log key that the rules pin")
+    return LogPins(genesis.hash, seed, roots.log_key, witness_keys(genesis.policy), roots.w)
+
+
+def _services(parts: Parts, chain: EmbeddedChain) -> list[Served]:
+    adders = {
+        "WithdrawalService": partial(withdrawal_pb2_grpc.add_WithdrawalServiceServicer_to_server, Withdrawals(parts)),
+        "ApprovalService": partial(approval_pb2_grpc.add_ApprovalServiceServicer_to_server, Approvals(parts)),
+        "SignerService": partial(signer_pb2_grpc.add_SignerServiceServicer_to_server, Signers(parts)),
+        "CourierService": partial(courier_pb2_grpc.add_CourierServiceServicer_to_server, Couriers(parts)),
+        "WalletService": partial(wallet_pb2_grpc.add_WalletServiceServicer_to_server, Wallets(parts)),
+        "PolicyService": partial(policy_pb2_grpc.add_PolicyServiceServicer_to_server, Policies(parts)),
+        "AuditService": partial(audit_pb2_grpc.add_AuditServiceServicer_to_server, Audits(parts)),
+        "ChainService": partial(chain_pb2_grpc.add_ChainServiceServicer_to_server, ChainOfBlocks(chain)),
+    }
+    return [Served(f"custody.v1.{name}", add) for name, add in adders.items()]
+
+
+async def _advance_all(parts: Parts) -> None:
+    """Run the stages of every open withdrawal on each tick, and once right after the start: that is the recovery."""
+    while True:
+        try:
+            for held in await parts.store.list(OPEN, Page(MAX_PAGE)):
+                await _advance_one(parts, held.value.digest)
+        except CustodyError as error:
+            log.warning("tick.failed", code=error.code, message=error.message)
+        await asyncio.sleep(TICK_SECONDS)
+
+
+async def _advance_one(parts: Parts, digest: bytes) -> None:
+    try:
+        await flow.advance(parts, digest)
+    except CustodyError as error:  # one withdrawal that cannot go on now does not hold up the others
+        log.warning("withdrawal.stuck", withdrawal=digest.hex(), code=error.code, message=error.message)
+
+
+async def _keep_checkpoints(parts: Parts) -> None:
+    """Have both logs cosigned once a minute when they changed."""
+    while True:
+        for which in Log:
+            try:
+                if parts.store.head(which).size and await parts.logs.fresh(which) is None:
+                    log.warning("witnesses.missing", log=which.value)
+            except CustodyError as error:
+                log.error("checkpoint.failed", log=which.value, code=error.code, message=error.message)
+        await asyncio.sleep(CHECKPOINT_SECONDS)
+
+
+def _tls(config: Config) -> TlsFiles:
+    return TlsFiles(config.tls.certificate, config.tls.key, config.tls.ca)

@@ -1,0 +1,104 @@
+"""CourierService: bundles, answers and PSBTs that people carry to air-gapped nodes and third-party devices."""
+
+from __future__ import annotations
+
+from coordinator import flow
+from coordinator.asking import file_signatures, take_answer
+from coordinator.bundles import make_bundle, make_delta
+from coordinator.parts import Parts
+from coordinator.rpc.identity import Context, identity_of
+from coordinator.rpc.limits import exactly
+from coordinator.rpc.views import view_of
+from coordinator.rpc.withdrawals import shielded
+from coordinator.session import Session, Stage
+from coordinator.store.port import Change, Event, Versioned
+from custody.bundle import parse_answer
+from custody.errors import ConflictError, NotFoundError
+from custody.fields import check_name
+from custody.psbt import parse, serialize
+from custody.signatures import InputSignature, from_foreign_psbt, with_signatures
+from custody.v1 import courier_pb2, courier_pb2_grpc, withdrawal_pb2
+
+_KNOWN_SIZE = "node-size/"  # what a node had when its courier last came back: a hint, its answer may say BEHIND
+
+
+class Couriers(courier_pb2_grpc.CourierServiceServicer):
+    """See protos/custody/v1/courier.proto."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def ExportBundle(  # noqa: N802 - the name in the protos
+        self, request: courier_pb2.ExportBundleRequest, context: Context
+    ) -> courier_pb2.ExportBundleResponse:
+        """Give the operator the bundle of a node."""
+        held = await self._signing(request.withdrawal_digest)
+        node = check_name(request.node, "node")
+        bundle = await make_bundle(self._parts, held.value, node, await self._size_of(node))
+        if bundle is None:
+            raise ConflictError("NODE_BEHIND", f"expected node {node} to follow a delta first: ExportDelta")
+        raw = bundle.to_bytes()
+        event = Event(
+            "bundle.exported", str(identity_of(context)), {"withdrawal": held.value.digest.hex(), "node": node}
+        )
+        await self._parts.store.record(Change(self._parts.clock.now(), events=(event,)))
+        return courier_pb2.ExportBundleResponse(bundle=raw)
+
+    async def ImportAnswer(  # noqa: N802
+        self, request: courier_pb2.ImportAnswerRequest, context: Context
+    ) -> courier_pb2.ImportAnswerResponse:
+        """File what a node answered."""
+        answer = parse_answer(request.answer)
+        await shielded(take_answer(self._parts, answer, str(identity_of(context))))
+        held = await shielded(flow.advance(self._parts, answer.withdrawal_digest))
+        return courier_pb2.ImportAnswerResponse(withdrawal=await view_of(self._parts, held))
+
+    async def ExportDelta(  # noqa: N802
+        self, request: courier_pb2.ExportDeltaRequest, context: Context
+    ) -> courier_pb2.ExportDeltaResponse:
+        """Give the operator the log entries that a node misses."""
+        node = check_name(request.node, "node")
+        delta = await make_delta(self._parts, request.from_size)
+        if delta is None:
+            raise NotFoundError("NO_DELTA", f"expected entries beyond {request.from_size} for node {node}")
+        to_size = delta.log.first + len(delta.log.entries)
+        await self._parts.store.remember(_KNOWN_SIZE + node, str(to_size).encode())
+        more = await make_delta(self._parts, to_size) is not None
+        return courier_pb2.ExportDeltaResponse(delta=delta.to_bytes(), to_size=to_size, more=more)
+
+    async def ExportPsbt(  # noqa: N802
+        self, request: courier_pb2.ExportPsbtRequest, context: Context
+    ) -> courier_pb2.ExportPsbtResponse:
+        """Give the operator our PSBT with the signatures collected so far, for a third-party device."""
+        held = await self._signing(request.withdrawal_digest)
+        psbt = with_signatures(parse(held.value.psbt or b""), held.value.signatures)
+        return courier_pb2.ExportPsbtResponse(psbt=serialize(psbt))
+
+    async def ImportPsbt(  # noqa: N802
+        self, request: courier_pb2.ImportPsbtRequest, context: Context
+    ) -> courier_pb2.ImportPsbtResponse:
+        """Take the signatures, and nothing else, out of a PSBT that came back."""
+        held = await self._signing(request.withdrawal_digest)
+        signatures = from_foreign_psbt(parse(held.value.psbt or b""), request.psbt)
+        view = await shielded(self._file(held.value.digest, signatures, str(identity_of(context))))
+        return courier_pb2.ImportPsbtResponse(withdrawal=view)
+
+    async def _file(
+        self, digest: bytes, signatures: tuple[InputSignature, ...], actor: str
+    ) -> withdrawal_pb2.Withdrawal:
+        async with self._parts.turns[digest]:
+            held = await self._signing(digest)
+            await file_signatures(self._parts, held, signatures, None, actor)
+        return await view_of(self._parts, await flow.advance(self._parts, digest))
+
+    async def _signing(self, digest: bytes) -> Versioned[Session]:
+        held = await self._parts.store.load(exactly(digest, 32, "withdrawal_digest"))
+        if held is None:
+            raise NotFoundError("WITHDRAWAL_UNKNOWN", "expected a withdrawal that was proposed here")
+        if held.value.stage is not Stage.SIGNING:
+            raise ConflictError("NOT_SIGNING", f"expected the stage signing, found {held.value.stage.value}")
+        return held
+
+    async def _size_of(self, node: str) -> int:
+        known = await self._parts.store.recall(_KNOWN_SIZE + node)
+        return int(known or b"0")

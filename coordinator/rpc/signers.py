@@ -1,0 +1,103 @@
+"""SignerService: the streams that online nodes open. A node is who its certificate says, and says only for itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import structlog
+
+from coordinator import flow
+from coordinator.asking import take_answer
+from coordinator.outbox import Link
+from coordinator.parts import Parts
+from coordinator.rpc.identity import Context, check_own_name, identity_of
+from custody.audit import Log
+from custody.bundle import PROTOCOL, parse_answer
+from custody.errors import CustodyError, DeniedError, MalformedError
+from custody.policy import Location
+from custody.v1 import signer_pb2, signer_pb2_grpc
+
+log = structlog.get_logger("coordinator")
+
+
+class Signers(signer_pb2_grpc.SignerServiceServicer):
+    """See protos/custody/v1/signer.proto."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._heard: dict[str, tuple[int, int, int]] = {}
+
+    async def Connect(  # noqa: N802 - the name in the protos
+        self, request_iterator: AsyncIterator[signer_pb2.ConnectRequest], context: Context
+    ) -> AsyncIterator[signer_pb2.ConnectResponse]:
+        """Hold one node's stream: hello first, then bundles out and answers in."""
+        link = await self._hello(await anext(request_iterator), context)
+        self._parts.outbox.open(link)
+        listening = asyncio.create_task(self._listen(link, request_iterator))
+        try:
+            size = self._parts.store.head(Log.MONEY).size
+            welcome = signer_pb2.Welcome(genesis=self._parts.genesis.hash, money_size=size)
+            yield signer_pb2.ConnectResponse(welcome=welcome)
+            while (message := await link.queue.get()) is not None:
+                yield message
+        finally:
+            listening.cancel()
+            self._parts.outbox.close(link)
+
+    async def ListSigners(  # noqa: N802
+        self, request: signer_pb2.ListSignersRequest, context: Context
+    ) -> signer_pb2.ListSignersResponse:
+        """Show every node of the rules and when it was heard."""
+        nodes = []
+        for node in self._parts.genesis.policy.roots.nodes:
+            heard_at, backend, size = self._heard.get(node.name, (0, 0, 0))
+            nodes.append(
+                signer_pb2.NodeView(
+                    node=node.name,
+                    offline=node.location is Location.OFFLINE,
+                    connected=self._parts.outbox.link(node.name) is not None,
+                    heard_at=heard_at,
+                    backend=signer_pb2.BackendState.ValueType(backend),
+                    money_size=size,
+                )
+            )
+        return signer_pb2.ListSignersResponse(nodes=nodes, money_size=self._parts.store.head(Log.MONEY).size)
+
+    async def _hello(self, first: signer_pb2.ConnectRequest, context: Context) -> Link:
+        if first.WhichOneof("message") != "hello":
+            raise MalformedError("HELLO_FIRST", "expected a hello as the first message")
+        hello = first.hello
+        check_own_name(identity_of(context), hello.node)
+        if hello.genesis != self._parts.genesis.hash or hello.protocol != PROTOCOL:
+            raise DeniedError("GENESIS_OTHER", f"expected my genesis and protocol {PROTOCOL}, found {hello.protocol}")
+        if self._parts.genesis.policy.roots.node(hello.node) is None:
+            raise DeniedError("NODE_UNKNOWN", f"expected a node of the rules, found {hello.node}")
+        return Link(hello.node, hello.money_size, self._parts.clock.now())
+
+    async def _listen(self, link: Link, messages: AsyncIterator[signer_pb2.ConnectRequest]) -> None:
+        """Take what the node says until it hangs up; one bad answer is logged and does not end the stream."""
+        async for message in messages:
+            link.heard_at = self._parts.clock.now()
+            kind = message.WhichOneof("message")
+            if kind == "heartbeat":
+                link.backend, link.money_size = int(message.heartbeat.backend), message.heartbeat.money_size
+                self._heard[link.node] = (link.heard_at, link.backend, link.money_size)
+            elif kind == "answer":
+                await self._take(link, message.answer.document)
+        link.queue.put_nowait(None)
+
+    async def _take(self, link: Link, document: bytes) -> None:
+        try:
+            answer = parse_answer(document)
+            check_own_name_of_answer(link.node, answer.node)
+            await asyncio.shield(take_answer(self._parts, answer, link.node))
+            await asyncio.shield(flow.advance(self._parts, answer.withdrawal_digest))
+        except CustodyError as error:
+            log.warning("answer.refused", node=link.node, code=error.code)
+
+
+def check_own_name_of_answer(node: str, claimed: str) -> None:
+    """Refuse an answer that names another node than the stream it came by: NODE_OTHER."""
+    if node != claimed:
+        raise DeniedError("NODE_OTHER", f"expected an answer of {node}, found one of {claimed}")
