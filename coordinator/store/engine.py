@@ -7,11 +7,12 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from custody.errors import UnavailableError
+from custody.errors import IntegrityError, UnavailableError
 
 BUSY_TIMEOUT_MS = 5_000  # a backup tool may hold the file for a moment; nobody else writes
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -34,18 +35,25 @@ def write_engine(url: str) -> Engine:
 
 def read_engine(url: str) -> Engine:
     """Return the engine of the readers: each statement sees all that was committed before it."""
-    engine = create_engine(url, hide_parameters=True, isolation_level="AUTOCOMMIT")
+    engine = create_engine(url, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
     return engine
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the tables up to date inside the connection's transaction."""
+    """Bring the tables up to date inside the connection's transaction.
+
+    Raises:
+        IntegrityError: STORE_VERSION: the tables were made by a newer version of this program.
+    """
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise IntegrityError("STORE_VERSION", f"expected tables that this version knows: {error}") from error
 
 
 def _set_up_sqlite(dbapi: DBAPIConnection, _: ConnectionPoolEntry) -> None:

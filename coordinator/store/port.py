@@ -51,7 +51,8 @@ class Event:
 class Change:
     """What is logged in one transaction: at `at`, in this order; and bodies for the content store.
 
-    bodies: statements by their own digest, other bytes by SHA-256; one that is there already stays as it is.
+    bodies: statements by their own digest, other bytes by SHA-256; all verified by the caller, endorsements too. One
+    that is there stays as it is, with its endorsements: what an entry names never changes for those who follow later.
     """
 
     at: int

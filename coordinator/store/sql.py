@@ -15,13 +15,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator.session import Session, Stage
 from coordinator.store import jobs, schema
+from coordinator.store.append import Heads
 from coordinator.store.check import check_logs
 from coordinator.store.codec import Body, named_in, read_body, read_session
 from coordinator.store.engine import migrate, read_engine, write_engine
 from coordinator.store.port import MAX_PAGE, Change, Committed, CosignedNotes, Page, Reservation, Versioned
 from coordinator.store.writer import MAX_KEYS_IN_QUERY, Writer
 from custody.audit import Frontier, Log, leaf_hash
-from custody.errors import NotFoundError, UnavailableError
+from custody.errors import CustodyError, NotFoundError, UnavailableError
 from custody.transaction import OutPoint
 
 T = TypeVar("T")
@@ -48,17 +49,16 @@ class SqlStore:
             url: "sqlite:////var/lib/keyturn/store.db" or "postgresql+psycopg://...".
 
         Raises:
-            IntegrityError: LOG_DAMAGED: entries, trees and checkpoints do not agree; do not start.
+            IntegrityError: LOG_DAMAGED: entries, trees and checkpoints do not agree.  STORE_VERSION: tables of a newer
+                program.  Do not start.
             UnavailableError: STORE_UNWRITABLE.
         """
         engine = write_engine(url)
         try:
-            with engine.begin() as connection:
-                migrate(connection)
-                heads = check_logs(connection)
-        except SQLAlchemyError as error:
-            reason = getattr(error, "orig", None) or error
-            raise UnavailableError("STORE_UNWRITABLE", f"expected to open the store: {reason}") from error
+            heads = _open_logs(engine)
+        except CustodyError:
+            engine.dispose()
+            raise
         return SqlStore(Writer(engine, heads), (engine, read_engine(url)))
 
     def head(self, log: Log) -> Frontier:
@@ -177,6 +177,16 @@ class SqlStore:
             return await asyncio.get_running_loop().run_in_executor(self._readers, run)
         except RuntimeError as error:
             raise UnavailableError("STORE_CLOSED", "expected an open store") from error
+
+
+def _open_logs(engine: Engine) -> Heads:
+    try:
+        with engine.begin() as connection:
+            migrate(connection)
+            return check_logs(connection)
+    except SQLAlchemyError as error:
+        reason = getattr(error, "orig", None) or error
+        raise UnavailableError("STORE_UNWRITABLE", f"expected to open the store: {reason}") from error
 
 
 def _sessions(connection: Connection, query: Select[Any]) -> tuple[Versioned[Session], ...]:

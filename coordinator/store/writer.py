@@ -163,6 +163,7 @@ class Writer:
         self._are_heads_known = True
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._is_closed = False
+        self._door = threading.Lock()  # nothing is put behind the None that ends the thread
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -173,18 +174,20 @@ class Writer:
             CustodyError: what the job raised; nothing of it was written.
             UnavailableError: STORE_UNWRITABLE or STORE_CLOSED.
         """
-        if self._is_closed:
-            raise UnavailableError("STORE_CLOSED", "expected an open store")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._jobs.put(_Job(job, loop, future))
+        with self._door:
+            if self._is_closed:
+                raise UnavailableError("STORE_CLOSED", "expected an open store")
+            self._jobs.put(_Job(job, loop, future))
         return await future
 
     def close(self) -> None:
         """Finish what was handed in and end the thread. Blocks."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._jobs.put(None)
+        with self._door:
+            if not self._is_closed:
+                self._is_closed = True
+                self._jobs.put(None)
         self._thread.join()
 
     def _work(self) -> None:

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from coordinator import logs as logs_module
 from coordinator.logs import LogPins, Logs
-from coordinator.store import Change, Event
+from coordinator.store import Change, Event, MoneyBody, Store
+from coordinator.store.sql import SqlStore
 from custody import ed25519
-from custody.audit import Log, Subtrees, leaf_hash, open_checkpoint, verify_consistency, verify_inclusion
+from custody.audit import (
+    ExportKeys,
+    Log,
+    Subtrees,
+    VerdictKind,
+    leaf_hash,
+    open_checkpoint,
+    verify_consistency,
+    verify_export,
+    verify_inclusion,
+    write_export,
+)
+from custody.entries import EntryKind, Notice, parse_entry
 from custody.errors import IntegrityError, NotFoundError, Refused, UnavailableError
 from signer_node.witness import CosignRequest, WitnessPins, WitnessState, step
+from tests.fakes.audit_log import GENESIS
 from tests.fakes.clock import FakeClock
-from tests.fakes.sessions import GENESIS, NOW
+from tests.fakes.sessions import NOW, drafted
 from tests.fakes.store import FakeStore
 
 SEED = b"\x01" * 32
@@ -49,19 +64,20 @@ class LocalWitness:
 
 
 class World:
-    """A store, its logs and W witnesses of which w must vouch."""
+    """A store, its logs and W witnesses of `log`, of which w must vouch."""
 
-    def __init__(self, count: int = 3, w: int = 2) -> None:
-        self.store, self.clock = FakeStore(), FakeClock(NOW)
-        pins = LogPins(GENESIS, ed25519.public_key(SEED), SEED, (), w)
+    def __init__(self, count: int = 3, w: int = 2, log: Log = Log.EVENT, store: Store | None = None) -> None:
+        self.fake = FakeStore()
+        self.store, self.clock = store or self.fake, FakeClock(NOW)
+        pins = LogPins(GENESIS.digest, ed25519.public_key(SEED), SEED, (), w)
         self.witnesses = {
             f"w{n}": LocalWitness(
-                WitnessPins(pins.origin(Log.EVENT), pins.log_key, f"w{n}", bytes([16 + n]) * 32), self.clock
+                WitnessPins(pins.origin(log), pins.log_key, f"w{n}", bytes([16 + n]) * 32), self.clock
             )
             for n in range(count)
         }
         keys = tuple(witness.pins.key for witness in self.witnesses.values())
-        self.pins = LogPins(GENESIS, pins.log_key, SEED, keys, w)
+        self.pins = LogPins(GENESIS.digest, pins.log_key, SEED, keys, w)
         self.logs = Logs(self.store, self.pins, self.witnesses, self.clock)
 
     async def log(self, count: int) -> None:
@@ -233,7 +249,7 @@ async def test_collect_when_store_fails_then_unavailable(method: str) -> None:
     await world.log(1)
     await world.logs.collect(Log.EVENT)
     await world.log(1)
-    world.store.deny[method] = UnavailableError("STORE_UNWRITABLE", "expected to write")
+    world.fake.deny[method] = UnavailableError("STORE_UNWRITABLE", "expected to write")
 
     with pytest.raises(UnavailableError):
         await world.logs.collect(Log.EVENT)
@@ -269,9 +285,36 @@ async def test_proofs_when_beyond_the_log_then_refused() -> None:
 
 def test_logs_when_seed_is_of_another_key_then_do_not_start() -> None:
     """A log key that is not the pinned one would sign what nobody accepts."""
-    pins = LogPins(GENESIS, ed25519.public_key(SEED), b"\x02" * 32, (), 1)
+    pins = LogPins(GENESIS.digest, ed25519.public_key(SEED), b"\x02" * 32, (), 1)
 
     with pytest.raises(IntegrityError) as caught:
         Logs(FakeStore(), pins, {}, FakeClock(NOW))
 
     assert caught.value.code == "LOG_KEY"
+
+
+async def test_export_when_logs_were_vouched_for_along_the_way_then_verifies(tmp_path: Path) -> None:
+    """A stand-alone verifier accepts what the real store wrote, WITNESS entries included; one flipped byte is named."""
+    store = SqlStore.open(f"sqlite:///{tmp_path / 'store.db'}")
+    money, events = World(log=Log.MONEY, store=store), World(log=Log.EVENT, store=store)
+    sessions = [drafted(f"w-{number}") for number in range(6)]
+    for number, session in enumerate(sessions):
+        notice = MoneyBody(EntryKind.NOTICE, Notice(session.digest))
+        await store.commit(None, session, Change(money.clock.now(), (notice,), (PROPOSED,)))
+        money.clock.advance(5)
+        if number != 3:  # once the witnesses are too late: no WITNESS entry may follow
+            assert await money.logs.fresh(Log.MONEY) is not None
+    notes = {Log.MONEY: await money.logs.fresh(Log.MONEY), Log.EVENT: await events.logs.fresh(Log.EVENT)}
+
+    entries = {log: await store.entries(log, 0, store.head(log).size, 2**20) for log in Log}
+    checkpoints = {log: note.newest for log, note in notes.items() if note}
+    raw = b"".join(write_export(GENESIS, entries, [session.withdrawal for session in sessions], checkpoints))
+    keys = ExportKeys(GENESIS.digest, money.pins.log_key, money.pins.witnesses, money.pins.w)
+
+    verdict = verify_export(raw, keys)
+    assert (verdict.kind, verdict.size, verdict.event_size) == (VerdictKind.OK, 10, 6)
+    kinds = [parse_entry(entry).kind for entry in entries[Log.MONEY]]
+    assert kinds.count(EntryKind.WITNESS) == 4
+    flipped = raw.replace(sessions[2].digest.hex().encode(), sessions[1].digest.hex().encode(), 1)
+    assert verify_export(flipped, keys).kind is VerdictKind.MODIFIED
+    await store.close()

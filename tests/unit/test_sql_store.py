@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import event
+from sqlalchemy import Table, event
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.schema import CreateTable
 
 from coordinator.session import deny
 from coordinator.store import Change, Event, MoneyBody
@@ -23,7 +25,7 @@ from coordinator.store.engine import migrate, write_engine
 from coordinator.store.schema import metadata
 from coordinator.store.sql import SqlStore
 from custody.audit import Checkpoint, Frontier, Log, Subtrees, cosign, leaf_hash, origin_of, sign_checkpoint, with_lines
-from custody.entries import EntryKind, Notice
+from custody.entries import EntryKind, Notice, Witnessed, parse_entry
 from custody.errors import IntegrityError, UnavailableError
 from tests.fakes.sessions import GENESIS, NOW, SEED, drafted
 
@@ -152,6 +154,46 @@ def test_migrations_when_run_then_tables_are_those_of_the_schema(path: Path) -> 
         migrate(connection)
 
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+@pytest.mark.parametrize("table", metadata.sorted_tables, ids=str)
+def test_schema_when_compiled_for_postgresql_then_it_is_understood(table: Table) -> None:
+    """No type or option of the tables is SQLite's alone."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy does not annotate it
+    made = str(CreateTable(table).compile(dialect=dialect))
+
+    assert f"CREATE TABLE {table.name}" in made
+    assert "WITHOUT ROWID" not in made
+
+
+async def test_open_when_tables_are_newer_then_refuses_to_start(path: Path) -> None:
+    """An older program does not touch what a newer one made."""
+    await filled(path)
+    run_sql(path, "UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(IntegrityError) as caught:
+        open_store(path)
+
+    assert caught.value.code == "STORE_VERSION"
+
+
+async def test_witness_entry_when_reopened_then_still_stands_in_front_of_next(path: Path) -> None:
+    """What witnesses vouched for is remembered across a restart."""
+    store = open_store(path)
+    session = drafted()
+    made, _ = await store.commit(None, session, Change(NOW, (MoneyBody(EntryKind.NOTICE, Notice(session.digest)),)))
+    tree = store.head(Log.MONEY)
+    note = sign_checkpoint(Checkpoint(origin_of(GENESIS, Log.MONEY), tree.size, tree.root), SEED)
+    await store.keep_cosigned(Log.MONEY, 1, note)
+    await store.close()
+
+    store = open_store(path)
+    await store.commit(made, deny(session, NOW), Change(NOW, (MoneyBody(EntryKind.NOTICE, Notice(session.digest)),)))
+
+    entry = parse_entry((await store.entries(Log.MONEY, 1, 2, 1))[0])
+    assert entry.body == Witnessed(note)
+    assert store.head(Log.MONEY).size == 3
+    await store.close()
 
 
 @contextmanager
