@@ -63,14 +63,14 @@ class WitnessPort(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LogPins:
-    """Whose logs these are. genesis: 32 bytes.  log_key, seed: the pinned Ed25519 key and its secret, 32 bytes each.
+    """Whose logs these are. genesis: 32 bytes.  seed, log_key: the secret and the pinned Ed25519 key, 32 bytes each.
 
     w: how many of `witnesses` must vouch.
     """
 
     genesis: bytes
-    log_key: bytes
     seed: bytes = field(repr=False)
+    log_key: bytes
     witnesses: tuple[WitnessKey, ...]
     w: int
 
