@@ -1,4 +1,4 @@
-"""The gRPC side of `coordinator.logs.WitnessPort`: stand-alone witnesses, dialled by us. Each line is verified there."""
+"""The gRPC side of `coordinator.logs.WitnessPort`: stand-alone witnesses that we dial; `Logs` verifies their lines."""
 
 from __future__ import annotations
 

@@ -117,6 +117,12 @@ class Policies(policy_pb2_grpc.PolicyServiceServicer):
         )
         return policy_pb2.GetRulesResponse(rules=rules, freezes=await self._freezes())
 
+    async def ProposeRules(  # noqa: N802
+        self, request: policy_pb2.ProposeRulesRequest, context: Context
+    ) -> policy_pb2.ProposeRulesResponse:
+        """Refuse: signers of this version follow the rules of the genesis only, and would stop."""
+        refuse(Refused("RULES_NOT_FOLLOWED", "the rules of the genesis", "a new rules document"))
+
     async def Explain(  # noqa: N802
         self, request: policy_pb2.ExplainRequest, context: Context
     ) -> policy_pb2.ExplainResponse:

@@ -11,7 +11,7 @@ from coordinator.parts import Parts
 from coordinator.rpc.identity import Context
 from coordinator.rpc.limits import bounded, page_size
 from coordinator.rpc.statements import write_signed
-from custody.errors import NotFoundError
+from custody.errors import ConflictError, NotFoundError
 from custody.genesis import GenesisWallet
 from custody.v1 import chain_pb2, chain_pb2_grpc, statement_pb2, wallet_pb2, wallet_pb2_grpc
 from custody.wallet import RECEIVE
@@ -83,6 +83,31 @@ class Wallets(wallet_pb2_grpc.WalletServiceServicer):
         """Hand out the genesis; nobody pins it from here without comparing words."""
         return wallet_pb2.GetGenesisResponse(genesis=write_signed(self._parts.genesis.signed))
 
+    async def SubmitKeyRecord(  # noqa: N802
+        self, request: wallet_pb2.SubmitKeyRecordRequest, context: Context
+    ) -> wallet_pb2.SubmitKeyRecordResponse:
+        """Refuse: the ceremony is over once there is a genesis."""
+        raise _ceremony_is_over()
+
+    async def ListKeyRecords(  # noqa: N802
+        self, request: wallet_pb2.ListKeyRecordsRequest, context: Context
+    ) -> wallet_pb2.ListKeyRecordsResponse:
+        """Show the key records that the genesis holds."""
+        records = [s.record for w in self._parts.genesis.wallets for s in w.slots if s.record is not None]
+        return wallet_pb2.ListKeyRecordsResponse(records=[write_signed(record) for record in records])
+
+    async def SubmitGenesis(  # noqa: N802
+        self, request: wallet_pb2.SubmitGenesisRequest, context: Context
+    ) -> wallet_pb2.SubmitGenesisResponse:
+        """Refuse: see SubmitKeyRecord."""
+        raise _ceremony_is_over()
+
+    async def SubmitGenesisSignature(  # noqa: N802
+        self, request: wallet_pb2.SubmitGenesisSignatureRequest, context: Context
+    ) -> wallet_pb2.SubmitGenesisSignatureResponse:
+        """Refuse: see SubmitKeyRecord."""
+        raise _ceremony_is_over()
+
     def _find(self, key: wallet_pb2.WalletKey) -> GenesisWallet:
         wallets = self._parts.genesis.wallets
         if key.WhichOneof("key") == "wallet_id":
@@ -113,6 +138,10 @@ class ChainOfBlocks(chain_pb2_grpc.ChainServiceServicer):
         """Show the tip."""
         tip = await self._chain.tip()
         return chain_pb2.GetTipResponse(height=tip.height, block_hash=tip.block_hash)
+
+
+def _ceremony_is_over() -> ConflictError:
+    return ConflictError("GENESIS_FIXED", "expected a coordinator without a genesis; this one has its own for ever")
 
 
 def _view(parts: Parts, wallet: GenesisWallet) -> wallet_pb2.Wallet:
