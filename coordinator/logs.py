@@ -171,6 +171,7 @@ class Logs:
         finally:
             for task in pending:
                 task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
         return lines
 
     async def _ask(self, log: Log, witness: WitnessKey, note: str) -> str | None:

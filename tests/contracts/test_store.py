@@ -141,7 +141,7 @@ async def test_commit_when_withdrawal_comes_again_then_same_session_and_no_entry
     assert store.head(Log.EVENT).size == 1
 
 
-async def test_atk_095_idempotency_key_with_other_payload_is_a_conflict(store: Store) -> None:
+async def test_commit_when_name_has_another_withdrawal_then_conflict(store: Store) -> None:
     """One (initiator, withdrawal_id) has one digest for ever."""
     await store.commit(None, drafted(), NOTHING)
 
@@ -180,7 +180,7 @@ async def test_commit_when_release_is_logged_then_session_knows_its_index(store:
     assert (entry.event_size, entry.event_root) == (0, Frontier().root)
 
 
-async def test_atk_055_one_coin_is_reserved_by_one_family(store: Store) -> None:
+async def test_reserve_when_another_family_holds_a_coin_then_conflict(store: Store) -> None:
     """A coin that another family holds is refused, and the refused commit leaves nothing."""
     first, second = drafted("w-1"), drafted("w-2")
     both = frozenset({coin(1), coin(2)})

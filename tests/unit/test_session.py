@@ -71,7 +71,7 @@ def test_table_names_every_stage_and_nothing_leads_back_to_approving() -> None:
 
 
 @pytest.mark.parametrize("stage", [s for s in Stage if s is not Stage.SIGNING])
-def test_atk_068_late_signature_is_never_combined(stage: Stage) -> None:
+def test_signatures_when_not_signing_then_late_and_never_combined(stage: Stage) -> None:
     """A signature after cancel, expiry or the threshold is told apart by its code; the session stays as it was."""
     assert code_of(lambda: sessions.add_signatures(at(stage), [SIGNATURE], LATER)) == "LATE_SIGNATURE"
 
