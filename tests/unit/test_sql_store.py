@@ -147,6 +147,17 @@ async def test_load_when_body_was_changed_then_damaged(path: Path) -> None:
     await store.close()
 
 
+def test_engine_when_connected_then_commits_survive_power_loss(path: Path) -> None:
+    """The writer's connection flushes its log at every COMMIT, and holds the lock from BEGIN on."""
+    engine = write_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+        with closing(sqlite3.connect(path, timeout=0)) as other, pytest.raises(sqlite3.OperationalError):
+            other.execute("BEGIN IMMEDIATE")
+    engine.dispose()
+
+
 def test_migrations_when_run_then_tables_are_those_of_the_schema(path: Path) -> None:
     """The history of the tables ends at what the code expects."""
     with write_engine(f"sqlite:///{path}").begin() as connection:
