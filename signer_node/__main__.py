@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from custody.bundle import summary_of
+from custody.canonical import encode
 from custody.curve import require_native
 from custody.errors import CustodyError, MalformedError, Refused
 from custody.fields import parse_hex
@@ -85,7 +86,7 @@ def _endorse(args: argparse.Namespace) -> int:
     config, genesis = load_config(args.config), ceremony.read_genesis_file(args.genesis)
     _show(genesis)
     endorsement = asyncio.run(ceremony.sign_genesis(config, genesis))
-    offline.write_carried(args.out, json.dumps(endorsement.to_json(), sort_keys=True).encode())
+    offline.write_carried(args.out, encode(endorsement.to_json()))
     return _print(_genesis_json(config, genesis))
 
 

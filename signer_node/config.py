@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from custody.wallet import Network
-
 from custody.canonical import Json
 from custody.errors import MalformedError
 from custody.fields import Fields
+from custody.wallet import Network
 
 MAX_CONFIG_BYTES = 64 * 1024  # a node's configuration is one screen
 

@@ -15,7 +15,7 @@ from custody.decide import Allow, Deny, check_feerate, decide
 from custody.decide import Case as PolicyCase
 from custody.entries import MoneyEntry, Release, parse_entry
 from custody.errors import CustodyError, Refused
-from custody.facts import Facts, ShapeLimits, check_matches, read_facts
+from custody.facts import Facts, ShapeLimits, check_matches, own_payees, read_facts
 from custody.follow import State, advance, family_of, open_money_checkpoint, settled, time_of
 from custody.genesis import Genesis, GenesisWallet
 from custody.interval import Interval
@@ -327,6 +327,7 @@ def policy_case(case: Case) -> PolicyCase:
         families=families_of((r.release, r.t) for r in case.state.releases),
         time=case.time,
         t_release=case.t,
+        own_scripts=own_payees(case.facts, case.book),
     )
 
 

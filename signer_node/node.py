@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from custody.signatures import InputSignature
-from custody.wallet import ScriptBook
-
 from custody.bundle import Answer, Behind, Bundle, parse_bundle, parse_delta, receipt_statement
 from custody.curve import ecdsa_verify_second
 from custody.errors import CustodyError, IntegrityError, Refused
 from custody.follow import State, advance
+from custody.signatures import InputSignature
 from custody.statements import Kind, sign
+from custody.wallet import ScriptBook
 from custody.withdrawal import read_withdrawal
 from signer_node.backends.port import Backend
 from signer_node.clock import Clock
