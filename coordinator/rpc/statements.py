@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from custody import ed25519
 from custody.canonical import decode
 from custody.errors import MalformedError
 from custody.statements import MAX_STATEMENT_BYTES, Signed
@@ -11,7 +14,9 @@ MAX_ENDORSEMENTS = 64
 
 
 def read_signed(message: statement_pb2.SignedStatement) -> Signed:
-    """Return the statement in `message`; fields unknown to us are left behind.
+    """Return the statement in `message`; unknown fields, and endorsements that do not hold, are left behind.
+
+    What is logged is kept for ever, and a verifier of the log refuses a statement with a single wrong endorsement.
 
     Raises:
         MalformedError: STATEMENT_TOO_LARGE, STATEMENT_KIND, NOT_CANONICAL, or a FIELD_ code.
@@ -21,9 +26,11 @@ def read_signed(message: statement_pb2.SignedStatement) -> Signed:
     if len(message.endorsements) > MAX_ENDORSEMENTS:
         raise MalformedError("FIELD_TOO_LONG", f"signed.endorsements: expected at most {MAX_ENDORSEMENTS} items")
     endorsements = [{"alg": e.alg, "key": e.key.hex(), "signature": e.signature.hex()} for e in message.endorsements]
-    return Signed.from_json(
+    signed = Signed.from_json(
         {"kind": message.kind, "statement": decode(message.statement), "endorsements": endorsements}
     )
+    by_key = {e.key: e for e in signed.endorsements if ed25519.verify(e.key, signed.digest, e.signature)}
+    return replace(signed, endorsements=tuple(by_key.values()))
 
 
 def write_signed(signed: Signed) -> statement_pb2.SignedStatement:
