@@ -16,7 +16,7 @@ from coordinator.clock import Clock, SystemClock
 from coordinator.config import Config
 from coordinator.effects import Hook, no_hook
 from coordinator.followed import Followed
-from coordinator.logging import stdout_logger
+from coordinator.logging import configure, stdout_logger
 from coordinator.logs import LogPins, Logs
 from coordinator.outbox import Outbox
 from coordinator.parts import Parts
@@ -59,6 +59,7 @@ log = structlog.get_logger("coordinator")
 async def run(config: Config, hook: Hook = no_hook) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code. Prints one `coordinator.ready` line with the bound port."""
     require_native()
+    configure()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -40,22 +40,36 @@ def _clean(value: Any) -> Any:  # Any: whatever a caller bound to its line
     return value if isinstance(value, int | float | None) else _clean(str(value))
 
 
-def make_logger(file: TextIO) -> structlog.typing.FilteringBoundLogger:
-    """Return a logger that writes to `file`; tracebacks show files and lines, never the values of variables."""
+def _processors() -> list[structlog.typing.Processor]:
+    """Return what every line passes; tracebacks show files and lines, never the values of variables."""
     traceback = ExceptionDictTransformer(show_locals=False, max_frames=30)
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.ExceptionRenderer(traceback),
+        redact,
+        structlog.processors.JSONRenderer(sort_keys=True),
+    ]
+
+
+def make_logger(file: TextIO) -> structlog.typing.FilteringBoundLogger:
+    """Return a logger that writes to `file`."""
     logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
         structlog.PrintLogger(file),
         wrapper_class=structlog.make_filtering_bound_logger("info"),
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.ExceptionRenderer(traceback),
-            redact,
-            structlog.processors.JSONRenderer(sort_keys=True),
-        ],
+        processors=_processors(),
     )
     return logger
+
+
+def configure() -> None:
+    """Make every logger of this process write the same lines to stdout; called once, by the process main."""
+    structlog.configure(
+        processors=_processors(),
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+    )
 
 
 def stdout_logger() -> structlog.typing.FilteringBoundLogger:
