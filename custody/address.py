@@ -12,6 +12,7 @@ _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _BECH32, _BECH32M = 1, 0x2BC830A3
 _MAX_BECH32_CHARS = 90  # BIP-173
 _CHECKSUM_CHARS = 6
+_BASE58_KINDS = {0x00: (True, "p2pkh"), 0x05: (True, "p2sh"), 0x6F: (False, "p2pkh"), 0xC4: (False, "p2sh")}
 
 
 def script_of(address: str, network: Network) -> bytes:
@@ -20,6 +21,8 @@ def script_of(address: str, network: Network) -> bytes:
     Raises:
         MalformedError: ADDRESS_NETWORK (of another network) or ADDRESS_INVALID.
     """
+    if len(address) > _MAX_BECH32_CHARS or not address.isascii():  # lower() would fold the Kelvin sign into a k
+        raise MalformedError("ADDRESS_INVALID", f"expected at most {_MAX_BECH32_CHARS} ASCII characters")
     prefix = address.lower().rpartition("1")[0]
     if prefix in ("bc", "tb", "bcrt"):
         if prefix != network.hrp:
@@ -57,7 +60,7 @@ def _segwit_script(address: str) -> bytes:
     text = address.lower()
     prefix, _, data_text = text.rpartition("1")
     mixed_case = address not in (text, address.upper())
-    if mixed_case or len(text) > _MAX_BECH32_CHARS or any(char not in _VALUES for char in data_text):
+    if mixed_case or any(char not in _VALUES for char in data_text):
         raise MalformedError("ADDRESS_INVALID", "expected a bech32 address in one case")
     data = [_VALUES[char] for char in data_text]
     if len(data) < _CHECKSUM_CHARS + 1:
@@ -76,8 +79,7 @@ def _base58_script(address: str, network: Network) -> bytes:
         payload = decode_check(address)
     except MalformedError as error:
         raise MalformedError("ADDRESS_INVALID", f"expected an address of {network.value}") from error
-    kinds = {0x00: (True, "p2pkh"), 0x05: (True, "p2sh"), 0x6F: (False, "p2pkh"), 0xC4: (False, "p2sh")}
-    is_mainnet, kind = kinds.get(payload[0], (None, ""))
+    is_mainnet, kind = _BASE58_KINDS[payload[0]] if payload and payload[0] in _BASE58_KINDS else (None, "")
     if is_mainnet is None or len(payload) != 21:
         raise MalformedError("ADDRESS_INVALID", f"expected an address of {network.value}")
     if is_mainnet is not network.is_mainnet:

@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from custody.address import script_of
+from custody.base58 import decode_check
 from custody.errors import MalformedError, Refused
-from custody.psbt import (
+from custody.psbt import Psbt, PsbtInput, PsbtOutput
+from custody.psbt_fields import (
     GLOBAL_TRANSACTION,
     GLOBAL_VERSION,
     GLOBAL_XPUB,
@@ -27,18 +29,16 @@ from custody.psbt import (
     OUT_DERIVATION,
     OUT_WITNESS_SCRIPT,
     Field,
-    Psbt,
-    PsbtInput,
-    PsbtOutput,
 )
 from custody.sighash import SIGHASH_ALL
 from custody.transaction import OutPoint, TxIn, TxOut
 from custody.units import MAX_MONEY_SATS, Sats, VBytes
-from custody.wallet import CHANGE, MAX_INDEX, RECEIVE, ScriptBook, Wallet, WalletScript
+from custody.wallet import CHANGE, RECEIVE, ScriptBook, Wallet, WalletScript
 from custody.withdrawal import Withdrawal
 
 CHANGE_GAP = 20  # protocol.md step 4: a coordinator that runs ahead further hides change from its own recovery
 INPUT_GAP = 1_000  # architecture.md "Limits": addresses are handed out up to this far above the last one in use
+MAX_HINTED_OUTPUTS = 100  # hints of outputs only serve the message of a refusal; each costs a derivation
 SEQUENCE = 0xFFFFFFFD  # replaceable (BIP-125), no relative lock
 VERSION = 2
 MAX_SIGNATURE_BYTES = 72  # low S without grinding: 71 of DER and the sighash byte
@@ -105,7 +105,7 @@ def read_facts(psbt: Psbt, book: ScriptBook, limits: ShapeLimits) -> Facts | Ref
         limits: of change.
     """
     # Plan: 1 only fields we judge · 2 each input is our coin, its amount proven · 3 change · 4 money adds up.
-    if refused := _check_fields(psbt):
+    if refused := _check_fields(psbt, book.wallet):
         return refused
     inputs: list[InputFact] = []
     for txin, found in zip(psbt.transaction.inputs, psbt.inputs, strict=True):
@@ -153,6 +153,9 @@ def check_matches(withdrawal: Withdrawal, facts: Facts, wallet: Wallet) -> Refus
     if extra := paid - asked:
         return Refused("OUTPUT_NOT_ASKED", "only the payments of the withdrawal", f"{extra.total()} other output(s)")
     if missing := asked - paid:
+        own_change = {wallet.script(CHANGE, change.index).script for change in facts.change}
+        if any(script in own_change for script, _ in missing):
+            return Refused("PAYMENT_TO_CHANGE", "payments to addresses of branch 0 or of others", "one to own branch 1")
         return Refused("PAYMENT_MISSING", "every payment of the withdrawal", f"{missing.total()} missing")
     if facts.fee_sats > withdrawal.max_fee_sats:
         return Refused("FEE_ABOVE_MAX", f"at most {withdrawal.max_fee_sats} sats", f"{facts.fee_sats} sats")
@@ -173,7 +176,7 @@ def vsize_bound_vb(psbt: Psbt, wallet: Wallet) -> VBytes:
     return VBytes((weight + 3) // 4)
 
 
-def _check_fields(psbt: Psbt) -> Refused | None:
+def _check_fields(psbt: Psbt, wallet: Wallet) -> Refused | None:
     transaction = psbt.transaction
     if transaction.version != VERSION:
         return Refused("TX_VERSION", str(VERSION), str(transaction.version))
@@ -183,6 +186,7 @@ def _check_fields(psbt: Psbt) -> Refused | None:
         return Refused("PSBT_HAS_SIGNATURES", "signatures beside the PSBT", "one inside")
     return (
         _unknown(psbt.globals.fields, _GLOBAL_TYPES)
+        or _foreign_xpub(psbt, wallet)
         or next((r for found in psbt.inputs if (r := _unknown(found.fields, _INPUT_TYPES))), None)
         or next((r for found in psbt.outputs if (r := _unknown(found.fields, _OUTPUT_TYPES))), None)
     )
@@ -193,19 +197,26 @@ def _unknown(fields: Iterable[Field], known: frozenset[int]) -> Refused | None:
     return None if extra is None else Refused("UNKNOWN_FIELD", "fields that are judged here", f"type {extra.type:#04x}")
 
 
+def _foreign_xpub(psbt: Psbt, wallet: Wallet) -> Refused | None:
+    """Refuse a global xpub that is not of this wallet: what nobody judges is a place to hide things."""
+    said = {(field.key[1:], field.value) for field in psbt.globals.all(GLOBAL_XPUB)}
+    if said - {(decode_check(key.xpub), key.origin) for key in wallet.keys}:
+        return Refused("XPUB_OTHER", "only extended keys of this wallet, with their origin", "another")
+    return None
+
+
 def _read_input(txin: TxIn, found: PsbtInput, book: ScriptBook) -> InputFact | Refused:
     """Prove one coin: its previous transaction re-hashed, its script derived, every claim in agreement."""
-    previous = found.previous
-    if previous is None:
+    if found.previous is None:
         return Refused("PREVIOUS_MISSING", f"the previous transaction of {txin.outpoint}", "none")
-    if previous.txid != txin.outpoint.txid or txin.outpoint.vout >= len(previous.outputs):
-        return Refused("PREVIOUS_MISMATCH", f"the transaction of {txin.outpoint}", previous.txid_hex)
-    spent = previous.outputs[txin.outpoint.vout]
+    spent = found.spends(txin.outpoint)
+    if spent is None:
+        return Refused("PREVIOUS_MISMATCH", f"the transaction of {txin.outpoint}", found.previous.txid_hex)
     if found.witness_utxo not in (None, spent):
         return Refused("AMOUNT_LIE", f"{spent.amount} sats on the script of {txin.outpoint}", "another claim")
     if found.sighash_type not in (None, SIGHASH_ALL):
         return Refused("SIGHASH_TYPE", "SIGHASH_ALL", f"{found.sighash_type:#x}")
-    ours = _recognise(spent.script, found.derivations, book, (RECEIVE, CHANGE))
+    ours = _hinted(spent.script, found.derivations, book) or _in_window(spent.script, book)
     if ours is None:
         return Refused("FOREIGN_INPUT", f"a coin of this wallet at {txin.outpoint}", "another's")
     if found.witness_script not in (None, ours.witness_script):
@@ -219,9 +230,13 @@ def _read_outputs(
     """Tell change from payments: change is branch 1 of this wallet inside the window, and nothing else is."""
     payments: list[TxOut] = []
     change: list[ChangeFact] = []
+    hints_left = MAX_HINTED_OUTPUTS
     for place, (output, found) in enumerate(zip(psbt.transaction.outputs, psbt.outputs, strict=True)):
-        ours = _recognise(output.script, found.derivations, book, (CHANGE,), limits.highest_change_index + CHANGE_GAP)
-        if ours is None:
+        ours = _in_change_window(output.script, book, limits)
+        if ours is None and found.derivations and hints_left:
+            hints_left -= 1
+            ours = _hinted(output.script, found.derivations, book)
+        if ours is None or ours.branch == RECEIVE:
             payments.append(output)
             continue
         if refused := _check_change(output, found, ours, limits):
@@ -244,20 +259,29 @@ def _check_change(output: TxOut, found: PsbtOutput, ours: WalletScript, limits: 
     return None
 
 
-def _recognise(
-    script: bytes,
-    derivations: tuple[tuple[bytes, tuple[int, ...]], ...],
-    book: ScriptBook,
-    branches: tuple[int, ...],
-    highest_index: int = INPUT_GAP,
+def _hinted(
+    script: bytes, derivations: tuple[tuple[bytes, tuple[int, ...]], ...], book: ScriptBook
 ) -> WalletScript | None:
-    """Return our script that equals `script`: where a hint points (any index), else inside the window; or None."""
-    for _, path in derivations:
-        if len(path) >= 2 and path[-2] in branches and path[-1] <= MAX_INDEX:
-            hinted = book.script(path[-2], path[-1])
-            if hinted.script == script:
-                return hinted
-    for branch in branches:
-        if place := book.find(script, branch, highest_index + 1):
+    """Return our script that equals `script` at a place where a hint points, at any index; or None.
+
+    Only as many hints as the wallet has keys are looked at: they all name one place, and each place costs derivations.
+    """
+    hints = [path[-2:] for _, path in derivations[: len(book.wallet.keys)] if len(path) >= 2]
+    for branch, index in dict.fromkeys(hints):
+        if ours := book.recognise(script, branch, index):
+            return ours
+    return None
+
+
+def _in_window(script: bytes, book: ScriptBook) -> WalletScript | None:
+    """Return our script that equals `script`, on either branch inside the window of a wallet that gives no hints."""
+    for branch in (RECEIVE, CHANGE):
+        if place := book.find(script, branch, INPUT_GAP + 1):
             return book.script(*place)
     return None
+
+
+def _in_change_window(script: bytes, book: ScriptBook, limits: ShapeLimits) -> WalletScript | None:
+    """Return our change script that equals `script`; looks further than change may go, to name what went too far."""
+    place = book.find(script, CHANGE, limits.highest_change_index + INPUT_GAP + 1)
+    return book.script(*place) if place else None

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from custody import curve
 from custody.errors import IntegrityError, MalformedError
 from custody.facts import Facts
-from custody.psbt import (
+from custody.psbt import FieldMap, Psbt, PsbtInput, PsbtOutput, parse
+from custody.psbt_fields import (
     IN_DERIVATION,
     IN_PARTIAL_SIGNATURE,
     IN_PREVIOUS,
@@ -22,15 +23,10 @@ from custody.psbt import (
     OUT_DERIVATION,
     OUT_WITNESS_SCRIPT,
     Field,
-    FieldMap,
-    Psbt,
-    PsbtInput,
-    PsbtOutput,
-    parse,
 )
 from custody.sighash import SIGHASH_ALL, segwit_digests
 from custody.transaction import OutPoint, Transaction, TxIn, TxOut
-from custody.wallet import KeyOrigin, ScriptBook, WalletScript
+from custody.wallet import ScriptBook, WalletScript
 
 _ALL = bytes([SIGHASH_ALL])
 
@@ -232,15 +228,8 @@ def _build_input(coin: SpendableCoin, book: ScriptBook) -> PsbtInput:
 
 def _script_fields(book: ScriptBook, script: WalletScript, script_type: int, derivation_type: int) -> tuple[Field, ...]:
     pairs = sorted(zip(script.pubkeys, book.wallet.keys, strict=True), key=lambda pair: pair[0])
+    place = script.branch.to_bytes(4, "little") + script.index.to_bytes(4, "little")
     return (
         Field(bytes([script_type]), script.witness_script),
-        *(
-            Field(bytes([derivation_type]) + pubkey, _derivation(key, script.branch, script.index))
-            for pubkey, key in pairs
-        ),
+        *(Field(bytes([derivation_type]) + pubkey, key.origin + place) for pubkey, key in pairs),
     )
-
-
-def _derivation(key: KeyOrigin, branch: int, index: int) -> bytes:
-    steps = (*key.path, branch, index)
-    return key.fingerprint + b"".join(step.to_bytes(4, "little") for step in steps)

@@ -20,6 +20,8 @@ MAX_KEYS = (
     15  # BIP-383 allows 20 in wsh; above 15 a multisig input no longer relays well (policy of 3,600-byte scripts)
 )
 MAX_INDEX = 2**31 - 1
+MAX_KEPT_SCRIPTS = 20_000  # about 15 MB for 2-of-3; a transaction has at most a few thousand of ours
+P2WSH_BYTES = 34
 RECEIVE, CHANGE = 0, 1
 WALLET_TAG = "keyturn/wallet/v1"
 _TEMPLATE = re.compile(r"wsh\(sortedmulti\(([1-9][0-9]?),(.+)\)\)")
@@ -61,6 +63,11 @@ class KeyOrigin:
     xpub: str
     expression: str
 
+    @property
+    def origin(self) -> bytes:
+        """Fingerprint and path as PSBT fields write them: 4 bytes, then 4 little-endian bytes per step (BIP-174)."""
+        return self.fingerprint + b"".join(step.to_bytes(4, "little") for step in self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class WalletScript:
@@ -101,7 +108,7 @@ class ScriptBook:
             tuple(account.child(branch) for account in accounts) for branch in (RECEIVE, CHANGE)
         )
         self._scripts: dict[tuple[int, int], WalletScript] = {}
-        self._places: dict[bytes, tuple[int, int]] = {}
+        self._places: dict[bytes, int] = {}  # script -> branch and index in one number: a window can be long
         self._known_below = [0, 0]
 
     def script(self, branch: int, index: int) -> WalletScript:
@@ -114,23 +121,41 @@ class ScriptBook:
             raise MalformedError(
                 "SCRIPT_INDEX", f"expected branch 0 or 1 and an index below 2^31, found {branch}/{index}"
             )
-        found = self._scripts.get((branch, index))
-        if found is None:
-            pubkeys = tuple(key.child(index).pubkey for key in self._branches[branch])
-            witness_script = multisig_script(self.wallet.threshold, tuple(sorted(pubkeys)))  # BIP-67 order
-            script = b"\x00\x20" + hashlib.sha256(witness_script).digest()
-            found = WalletScript(branch, index, script, witness_script, pubkeys)
-            self._scripts[branch, index] = found
-            self._places[script] = (branch, index)
-        return found
+        return self._scripts.get((branch, index)) or self._keep(self._derive(branch, index))
+
+    def recognise(self, script: bytes, branch: int, index: int) -> WalletScript | None:
+        """Return the script at branch/index if it is `script`, else None.
+
+        For places that others name: what is not ours is never kept, and a place that cannot be is not ours.
+        """
+        if len(script) != P2WSH_BYTES or branch not in (RECEIVE, CHANGE) or not 0 <= index <= MAX_INDEX:
+            return None
+        found = self._scripts.get((branch, index)) or self._derive(branch, index)
+        return self._keep(found) if found.script == script else None
 
     def find(self, script: bytes, branch: int, below_index: int) -> tuple[int, int] | None:
         """Return (branch, index) of `script` where it is one of the scripts of `branch` with index < `below_index`."""
+        if len(script) != P2WSH_BYTES:
+            return None
         for index in range(self._known_below[branch], below_index):
-            self.script(branch, index)
+            self._places[self._derive(branch, index).script] = index << 1 | branch
         self._known_below[branch] = max(self._known_below[branch], below_index)
         place = self._places.get(script)
-        return place if place is not None and place[0] == branch and place[1] < below_index else None
+        if place is None or place & 1 != branch or place >> 1 >= below_index:
+            return None
+        return branch, place >> 1
+
+    def _derive(self, branch: int, index: int) -> WalletScript:
+        pubkeys = tuple(key.child(index).pubkey for key in self._branches[branch])
+        witness_script = multisig_script(self.wallet.threshold, tuple(sorted(pubkeys)))  # BIP-67 order
+        script = b"\x00\x20" + hashlib.sha256(witness_script).digest()
+        return WalletScript(branch, index, script, witness_script, pubkeys)
+
+    def _keep(self, found: WalletScript) -> WalletScript:
+        if len(self._scripts) >= MAX_KEPT_SCRIPTS:
+            self._scripts.clear()
+        self._scripts[found.branch, found.index] = found
+        return found
 
 
 def multisig_script(threshold: int, pubkeys: tuple[bytes, ...]) -> bytes:

@@ -1,0 +1,244 @@
+"""The fields of a PSBT and the shape of each (BIP-174, BIP-371), for the maps that `custody.psbt` reads.
+
+Only shape is proven here, with a code and an offset. Unknown fields are kept; fields of PSBT version 2 (BIP-370) and of
+MuSig2 (BIP-373) are refused, because a version 0 reader that skips them and one that obeys them see two transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from custody import curve
+from custody.errors import MalformedError
+from custody.reader import Reader, sized
+from custody.transaction import TxOut
+from custody.units import MAX_MONEY_SATS, Sats
+
+MAX_PSBT_BYTES = 2 * 1024 * 1024  # 1,000 inputs with their own previous transactions are about 0.8 MiB
+MAX_SCRIPT_BYTES = 10_000  # consensus: MAX_SCRIPT_SIZE
+MAX_PATH_STEPS = 255  # BIP-32: depth is one byte
+GLOBAL_TRANSACTION, GLOBAL_XPUB, GLOBAL_VERSION = 0x00, 0x01, 0xFB
+IN_PREVIOUS, IN_WITNESS_UTXO, IN_PARTIAL_SIGNATURE, IN_SIGHASH = 0x00, 0x01, 0x02, 0x03
+IN_REDEEM_SCRIPT, IN_WITNESS_SCRIPT, IN_DERIVATION = 0x04, 0x05, 0x06
+IN_FINAL_SCRIPT_SIG, IN_FINAL_WITNESS = 0x07, 0x08
+OUT_REDEEM_SCRIPT, OUT_WITNESS_SCRIPT, OUT_DERIVATION = 0x00, 0x01, 0x02
+PROPRIETARY = 0xFC
+GLOBAL, INPUT, OUTPUT = "global", "input", "output"
+V2_ONLY = {
+    GLOBAL: frozenset(range(0x02, 0x07)),
+    INPUT: frozenset(range(0x0E, 0x13)),
+    OUTPUT: frozenset((0x03, 0x04)),
+}
+_MUSIG2 = {GLOBAL: frozenset[int](), INPUT: frozenset((0x1A, 0x1B, 0x1C)), OUTPUT: frozenset((0x08,))}
+_LONG_TYPE = 0xFD  # from here on a type is longer than one byte: none is assigned (BIP-174 "Types")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One key-value pair. key: type byte(s) and key data.  offset: of the value in the PSBT, -1 where we built it."""
+
+    key: bytes
+    value: bytes
+    offset: int = -1
+
+    @property
+    def type(self) -> int:
+        """The type: every type that we know is one byte."""
+        return self.key[0]
+
+    def serialize(self) -> bytes:
+        """Return the pair as it stands in a map."""
+        return sized(self.key) + sized(self.value)
+
+
+def check_field(field: Field, where: str, offset: int) -> None:
+    """Prove the shape of one field; unknown ones are kept as they are. offset: of its key, for messages."""
+    kind = field.type
+    if kind in V2_ONLY[where] and where != GLOBAL:  # global ones: after the version is known, by `parse`
+        raise v2_field(kind, where, offset)
+    if kind in _MUSIG2[where]:
+        raise MalformedError("MUSIG2_FIELD", f"expected no MuSig2 {where} field {kind:#04x}", offset)
+    if kind == PROPRIETARY:
+        _check_proprietary(field, offset)
+    elif kind >= _LONG_TYPE:
+        Reader(field.key, offset).compact_size()
+    elif check := _CHECKS[where].get(kind):
+        check(field, offset)
+
+
+def v2_field(kind: int, where: str, offset: int) -> MalformedError:
+    """Return the refusal of a version 2 field in a version 0 PSBT."""
+    return MalformedError("V2_FIELD", f"expected no version 2 {where} field {kind:#04x} in version 0", offset)
+
+
+def read_output(field: Field) -> TxOut:
+    """Return the output that the value of `field` is: amount, then script, then nothing."""
+    reader = Reader(field.value, field.offset)
+    amount = reader.number(8)
+    if amount > MAX_MONEY_SATS:
+        raise reader.malformed("AMOUNT_OUT_OF_RANGE", f"expected at most {MAX_MONEY_SATS} sats")
+    found = TxOut(Sats(amount), reader.sized())
+    reader.end()
+    return found
+
+
+def read_path(value: bytes) -> tuple[int, ...]:
+    """Return the steps behind the fingerprint; `value` is of a derivation field."""
+    return tuple(int.from_bytes(value[at : at + 4], "little") for at in range(4, len(value), 4))
+
+
+_Check = Callable[[Field, int], None]
+
+
+def _plain(low: int, high: int) -> _Check:
+    """Return a check of a field without key data whose value has low..high bytes."""
+    return _keyed(0, low, high)
+
+
+def _keyed(key_bytes: int, low: int, high: int) -> _Check:
+    """Return a check of a field with `key_bytes` of key data whose value has low..high bytes."""
+
+    def check(field: Field, offset: int) -> None:
+        if len(field.key) != 1 + key_bytes:
+            found = len(field.key) - 1
+            raise MalformedError(
+                "KEY_LENGTH", f"expected {key_bytes} bytes behind type {field.type:#04x}, found {found}", offset
+            )
+        if not low <= len(field.value) <= high:
+            raise MalformedError(
+                "VALUE_LENGTH", f"expected {low}..{high} bytes, found {len(field.value)}", field.offset
+            )
+
+    return check
+
+
+def _check_proprietary(field: Field, offset: int) -> None:
+    """BIP-174: type, identifier behind its length, subtype, any key data."""
+    reader = Reader(field.key, offset)
+    reader.take(1)
+    reader.sized()
+    reader.compact_size()
+
+
+def _check_pubkey(field: Field, offset: int) -> None:
+    if len(field.key) != 34:  # uncompressed keys cannot stand in a segwit script (BIP-143)
+        raise MalformedError(
+            "KEY_LENGTH", f"expected a compressed public key, found {len(field.key) - 1} bytes", offset
+        )
+    if not curve.is_public_key(field.key[1:]):
+        raise MalformedError("PUBKEY", "expected a compressed point of the curve", offset)
+
+
+def _partial_signature(field: Field, offset: int) -> None:
+    _check_pubkey(field, offset)
+    if not 9 <= len(field.value) <= 73:  # the shortest DER signature is 8 bytes; one sighash byte follows
+        raise MalformedError("VALUE_LENGTH", f"expected a DER signature, found {len(field.value)} bytes", field.offset)
+
+
+def _derivation(field: Field, offset: int) -> None:
+    _check_pubkey(field, offset)
+    _check_path(field.value, field.offset)
+
+
+def _check_path(value: bytes, offset: int) -> None:
+    if len(value) < 4 or len(value) % 4 or len(value) > 4 + 4 * MAX_PATH_STEPS:
+        raise MalformedError("VALUE_LENGTH", f"expected a fingerprint and path steps, found {len(value)} bytes", offset)
+
+
+def _xpub(field: Field, offset: int) -> None:
+    if len(field.key) != 79:
+        raise MalformedError("KEY_LENGTH", f"expected 78 bytes of extended key, found {len(field.key) - 1}", offset)
+    if not curve.is_public_key(field.key[46:]):
+        raise MalformedError("PUBKEY", "expected a compressed point of the curve in an extended key", offset)
+    _check_path(field.value, field.offset)
+    if field.key[5] != (len(field.value) - 4) // 4:
+        raise MalformedError("VALUE_LENGTH", "expected as many path steps as the key's depth", field.offset)
+
+
+_WITNESS_UTXO_LENGTH = _plain(9, MAX_SCRIPT_BYTES + 12)
+_LONG_VALUE = _plain(1, MAX_PSBT_BYTES)
+
+
+def _witness_utxo(field: Field, offset: int) -> None:
+    _WITNESS_UTXO_LENGTH(field, offset)
+    read_output(field)
+
+
+def _final_witness(field: Field, offset: int) -> None:
+    _LONG_VALUE(field, offset)
+    reader = Reader(field.value, field.offset)
+    for _ in range(reader.count(1)):
+        reader.sized()
+    reader.end()
+
+
+def _tap_leaf_script(field: Field, offset: int) -> None:
+    control_bytes = len(field.key) - 1  # BIP-371: 33 + 32 * m with m <= 128
+    if control_bytes < 33 or (control_bytes - 33) % 32 or control_bytes > 33 + 32 * 128:
+        raise MalformedError("KEY_LENGTH", f"expected a control block, found {control_bytes} bytes", offset)
+    if not field.value:
+        raise MalformedError("VALUE_LENGTH", "expected a script and its leaf version", field.offset)
+
+
+def _tap_derivation(field: Field, offset: int) -> None:
+    if len(field.key) != 33:
+        raise MalformedError("KEY_LENGTH", f"expected an x-only key, found {len(field.key) - 1} bytes", offset)
+    reader = Reader(field.value, field.offset)
+    reader.take(32 * reader.count(32))
+    _check_path(reader.take(reader.left), reader.offset)
+
+
+def _tap_tree(field: Field, offset: int) -> None:
+    """BIP-371: leaves in depth-first order that together fill exactly one binary tree."""
+    _LONG_VALUE(field, offset)
+    reader = Reader(field.value, field.offset)
+    filled = 0  # in units of 2^-128 of the tree
+    while reader.left:
+        depth, version = reader.take(1)[0], reader.take(1)[0]
+        reader.sized()
+        if depth > 128 or version & 1:
+            raise reader.malformed("TAP_TREE", "expected depth <= 128 and an even leaf version")
+        filled += 1 << (128 - depth)
+    if filled != 1 << 128:
+        raise MalformedError("TAP_TREE", "expected a complete tree", field.offset)
+
+
+_SCRIPT = _plain(0, MAX_SCRIPT_BYTES)
+_CHECKS: Mapping[str, Mapping[int, _Check]] = {
+    GLOBAL: {
+        GLOBAL_TRANSACTION: _plain(10, MAX_PSBT_BYTES),
+        GLOBAL_XPUB: _xpub,
+        GLOBAL_VERSION: _plain(4, 4),
+    },
+    INPUT: {
+        IN_PREVIOUS: _plain(10, MAX_PSBT_BYTES),
+        IN_WITNESS_UTXO: _witness_utxo,
+        IN_PARTIAL_SIGNATURE: _partial_signature,
+        IN_SIGHASH: _plain(4, 4),
+        IN_REDEEM_SCRIPT: _SCRIPT,
+        IN_WITNESS_SCRIPT: _SCRIPT,
+        IN_DERIVATION: _derivation,
+        IN_FINAL_SCRIPT_SIG: _SCRIPT,
+        IN_FINAL_WITNESS: _final_witness,
+        0x09: _plain(0, MAX_SCRIPT_BYTES),  # proof of reserves commitment
+        0x0A: _keyed(20, 0, MAX_SCRIPT_BYTES),  # hash preimages
+        0x0B: _keyed(32, 0, MAX_SCRIPT_BYTES),
+        0x0C: _keyed(20, 0, MAX_SCRIPT_BYTES),
+        0x0D: _keyed(32, 0, MAX_SCRIPT_BYTES),
+        0x13: _keyed(0, 64, 65),  # BIP-371, as all below
+        0x14: _keyed(64, 64, 65),
+        0x15: _tap_leaf_script,
+        0x16: _tap_derivation,
+        0x17: _plain(32, 32),
+        0x18: _plain(32, 32),
+    },
+    OUTPUT: {
+        OUT_REDEEM_SCRIPT: _SCRIPT,
+        OUT_WITNESS_SCRIPT: _SCRIPT,
+        OUT_DERIVATION: _derivation,
+        0x05: _plain(32, 32),
+        0x06: _tap_tree,
+        0x07: _tap_derivation,
+    },
+}
