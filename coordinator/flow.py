@@ -36,6 +36,7 @@ from custody.transaction import OutPoint, TxOut, parse_transaction
 from custody.withdrawal import Withdrawal, read_withdrawal
 
 Held = Versioned[Session]
+RELEASE_AGAIN_SECONDS = 300  # signers refuse a release that witnesses saw 10 min after the time it names: leave half
 
 
 async def propose(parts: Parts, signed: Signed, client_psbt: bytes | None = None) -> tuple[Held, bool] | Refused:
@@ -169,6 +170,9 @@ async def vouch(parts: Parts, held: Held) -> Held | None:
     if notes is None or index is None or notes.size <= index:
         return None
     now = parts.clock.now()
+    if now - held.value.updated_at > RELEASE_AGAIN_SECONDS:
+        stored, _ = await parts.store.commit(held, sessions.reconsider(held.value, now), Change(now))
+        return stored
     stored, _ = await parts.store.commit(held, sessions.cosigned(held.value, now), Change(now))
     return stored
 

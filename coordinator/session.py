@@ -47,7 +47,8 @@ _STOPS = frozenset({Stage.DENIED, Stage.REJECTED, Stage.EXPIRED})
 MOVES: Mapping[Stage, frozenset[Stage]] = {
     Stage.APPROVING: _STOPS | {Stage.RELEASED, Stage.CANCELLED},
     # A reject after the release still ends it: signers that have not signed refuse, and we combine no more.
-    Stage.RELEASED: _STOPS | {Stage.SIGNING, Stage.CONFLICTED},
+    # Back to APPROVING: witnesses saw the release too late for signers, so another one has to be written.
+    Stage.RELEASED: _STOPS | {Stage.SIGNING, Stage.CONFLICTED, Stage.APPROVING},
     Stage.SIGNING: _STOPS | {Stage.FINAL, Stage.CONFLICTED},
     # From here on the signatures are out: only the chain says how it ends.
     Stage.FINAL: frozenset({Stage.BROADCAST, Stage.CONFLICTED}),
@@ -137,6 +138,11 @@ def release(session: Session, at: int) -> Session:
     if released.psbt is None:
         raise ConflictError("NO_PSBT", "expected a PSBT to release, found none")
     return released
+
+
+def reconsider(session: Session, at: int) -> Session:
+    """Return it as not released: its RELEASE stays in the log, counts, and will not be signed."""
+    return _move(session, Stage.APPROVING, at, release_index=None)
 
 
 def cosigned(session: Session, at: int) -> Session:
