@@ -12,7 +12,7 @@ _CHECKSUM_BYTES = 4
 
 
 def decode_check(text: str) -> bytes:
-    """Return the payload of `text` without its checksum.
+    """Return the payload of `text` without its checksum; it may be empty.
 
     Raises:
         MalformedError: BASE58 (length or character) or BASE58_CHECKSUM.
