@@ -21,6 +21,7 @@ from coordinator.logs import LogPins, Logs
 from coordinator.outbox import Outbox
 from coordinator.parts import Parts
 from coordinator.rpc.audits import Audits, Policies
+from coordinator.rpc.ceremony import Ceremony
 from coordinator.rpc.couriers import Couriers
 from coordinator.rpc.server import Served, build_server
 from coordinator.rpc.signers import Signers
@@ -63,6 +64,8 @@ async def run(config: Config, hook: Hook = no_hook) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if not config.genesis.exists() and not await _hold_ceremony(config, stop):
+        return 0
     async with AsyncExitStack() as stack:
         chain = await stack.enter_async_context(await EmbeddedChain.open(config.chain, SystemClock()))
         parts = await _parts(config, chain, SystemClock(), hook, stack)
@@ -77,6 +80,21 @@ async def run(config: Config, hook: Hook = no_hook) -> int:
         await asyncio.gather(*tasks, return_exceptions=True)
     log.info("coordinator.stopped")
     return 0
+
+
+async def _hold_ceremony(config: Config, stop: asyncio.Event) -> bool:
+    """Serve the board of the ceremony until the genesis is signed by all (True) or the process is told to stop."""
+    board = Ceremony(config.genesis)
+    add = partial(wallet_pb2_grpc.add_WalletServiceServicer_to_server, board)
+    server = build_server([Served("custody.v1.WalletService", add)], config.listen, _tls(config), stdout_logger())
+    await server.start()
+    log.info("ceremony.ready", port=server.port)
+    waits = [asyncio.create_task(event.wait()) for event in (board.done, stop)]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for task in waits:
+        task.cancel()
+    await server.stop(STOP_GRACE_SECONDS)
+    return board.done.is_set()
 
 
 def read_genesis(path: Path) -> Genesis:

@@ -154,7 +154,14 @@ async def file_signatures(
     session = sessions.add_signatures(held.value, fresh, now)
     with around(parts.hook, Effect.TAKE):
         stored, _ = await parts.store.commit(held, session, Change(now, events=tuple(events)))
+    for at in accepted.signed:  # a declared key is proven by its first verified signature
+        await parts.store.remember(proven_name(withdrawal.wallet_id, at), b"1")
     return stored
+
+
+def proven_name(wallet_id: bytes, key_index: int) -> str:
+    """Return under which name the store remembers that a key has signed."""
+    return f"proven/{wallet_id.hex()}/{key_index}"
 
 
 async def _file_refusal(parts: Parts, held: Held, answer: Answer, refused: Refused, now: int) -> Held:

@@ -5,6 +5,7 @@ Addresses never leave here: the reader's own program derives them from the descr
 
 from __future__ import annotations
 
+from coordinator.asking import proven_name
 from coordinator.chain.port import MineableChain
 from coordinator.drafting import own_coins, watched_scripts
 from coordinator.parts import Parts
@@ -29,13 +30,14 @@ class Wallets(wallet_pb2_grpc.WalletServiceServicer):
         self, request: wallet_pb2.ListWalletsRequest, context: Context
     ) -> wallet_pb2.ListWalletsResponse:
         """Show every wallet."""
-        return wallet_pb2.ListWalletsResponse(wallets=[_view(self._parts, w) for w in self._parts.genesis.wallets])
+        wallets = [await _view(self._parts, wallet) for wallet in self._parts.genesis.wallets]
+        return wallet_pb2.ListWalletsResponse(wallets=wallets)
 
     async def GetWallet(  # noqa: N802
         self, request: wallet_pb2.GetWalletRequest, context: Context
     ) -> wallet_pb2.GetWalletResponse:
         """Show one wallet."""
-        return wallet_pb2.GetWalletResponse(wallet=_view(self._parts, self._find(request.wallet)))
+        return wallet_pb2.GetWalletResponse(wallet=await _view(self._parts, self._find(request.wallet)))
 
     async def NextAddress(  # noqa: N802
         self, request: wallet_pb2.NextAddressRequest, context: Context
@@ -144,11 +146,12 @@ def _ceremony_is_over() -> ConflictError:
     return ConflictError("GENESIS_FIXED", "expected a coordinator without a genesis; this one has its own for ever")
 
 
-def _view(parts: Parts, wallet: GenesisWallet) -> wallet_pb2.Wallet:
-    slots = [
-        wallet_pb2.Slot(key=slot.key, node=slot.node or "", admin=slot.admin or "", proven=slot.node is not None)
-        for slot in wallet.slots
-    ]
+async def _view(parts: Parts, wallet: GenesisWallet) -> wallet_pb2.Wallet:
+    slots = []
+    for at, slot in enumerate(wallet.slots):
+        has_signed = await parts.store.recall(proven_name(wallet.wallet.wallet_id, at)) is not None
+        is_proven = slot.node is not None or has_signed
+        slots.append(wallet_pb2.Slot(key=slot.key, node=slot.node or "", admin=slot.admin or "", proven=is_proven))
     return wallet_pb2.Wallet(
         wallet_id=wallet.wallet.wallet_id,
         name=wallet.name,

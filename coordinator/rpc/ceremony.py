@@ -1,0 +1,155 @@
+"""WalletService before there is a genesis: a board where nodes and admins leave what they signed.
+
+It decides nothing. A document is kept only where it holds by itself; people compare the twelve words between machines,
+because whoever owns this board can swap what it shows, and each node pins by its own local command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from coordinator.rpc.identity import Context, Role, check_own_name, identity_of
+from coordinator.rpc.statements import read_signed, write_signed
+from custody.errors import ConflictError, MalformedError, NotFoundError
+from custody.genesis import Genesis, check_signed, node_identities, parse_genesis, read_key_record, with_endorsement
+from custody.quorum import key_holders
+from custody.statements import Endorsement, Signed
+from custody.v1 import wallet_pb2, wallet_pb2_grpc
+
+MAX_RECORDS = 64  # nodes of one organisation
+
+
+class Ceremony(wallet_pb2_grpc.WalletServiceServicer):
+    """See protos/custody/v1/wallet.proto; everything but the ceremony waits for the genesis.
+
+    Args:
+        path: where the genesis is written, once, when everybody has signed it; `done` is set then.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.done = asyncio.Event()
+        self._path = path
+        self._records: dict[str, Signed] = {}
+        self._genesis: Genesis | None = None
+
+    async def SubmitKeyRecord(  # noqa: N802 - the name in the protos
+        self, request: wallet_pb2.SubmitKeyRecordRequest, context: Context
+    ) -> wallet_pb2.SubmitKeyRecordResponse:
+        """Keep a node's key record; the first of each node stays."""
+        signed = read_signed(request.record)
+        record = read_key_record(signed)
+        identity = identity_of(context)
+        if identity.role is Role.SIGNER:
+            check_own_name(identity, record.node)
+        kept = self._records.setdefault(record.node, signed)
+        if kept.digest != signed.digest:
+            raise ConflictError("RECORD_TAKEN", f"expected the first record of node {record.node}, found another")
+        if len(self._records) > MAX_RECORDS:
+            del self._records[record.node]
+            raise ConflictError("RECORDS_FULL", f"expected at most {MAX_RECORDS} nodes")
+        return wallet_pb2.SubmitKeyRecordResponse(digest=signed.digest)
+
+    async def ListKeyRecords(  # noqa: N802
+        self, request: wallet_pb2.ListKeyRecordsRequest, context: Context
+    ) -> wallet_pb2.ListKeyRecordsResponse:
+        """Show the records."""
+        return wallet_pb2.ListKeyRecordsResponse(
+            records=[write_signed(self._records[n]) for n in sorted(self._records)]
+        )
+
+    async def SubmitGenesis(  # noqa: N802
+        self, request: wallet_pb2.SubmitGenesisRequest, context: Context
+    ) -> wallet_pb2.SubmitGenesisResponse:
+        """Put up the composed genesis; the first stays."""
+        genesis = parse_genesis(read_signed(request.genesis))
+        if self._genesis is not None and self._genesis.hash != genesis.hash:
+            raise ConflictError("GENESIS_TAKEN", f"expected {self._genesis.hash.hex()}, found {genesis.hash.hex()}")
+        self._genesis = self._genesis or genesis
+        self._finish()
+        return wallet_pb2.SubmitGenesisResponse(genesis_hash=genesis.hash, missing=self._missing())
+
+    async def SubmitGenesisSignature(  # noqa: N802
+        self, request: wallet_pb2.SubmitGenesisSignatureRequest, context: Context
+    ) -> wallet_pb2.SubmitGenesisSignatureResponse:
+        """Add signatures of the genesis that is up."""
+        genesis = self._up()
+        if request.genesis_hash != genesis.hash:
+            raise ConflictError("GENESIS_OTHER", f"expected {genesis.hash.hex()}")
+        signed = genesis.signed
+        for said in request.endorsements:
+            endorsement = Endorsement(said.alg, said.key, said.signature)
+            if not Signed(signed.kind, signed.raw, (endorsement,)).signed_by(said.key):
+                raise MalformedError("GENESIS_SIGNATURE", "expected a valid signature of the genesis that is up")
+            signed = with_endorsement(signed, endorsement)
+        self._genesis = parse_genesis(signed)
+        self._finish()
+        return wallet_pb2.SubmitGenesisSignatureResponse(missing=self._missing())
+
+    async def GetGenesis(  # noqa: N802
+        self, request: wallet_pb2.GetGenesisRequest, context: Context
+    ) -> wallet_pb2.GetGenesisResponse:
+        """Show the genesis that is up, and who has not signed it."""
+        return wallet_pb2.GetGenesisResponse(genesis=write_signed(self._up().signed), missing=self._missing())
+
+    async def ListWallets(  # noqa: N802
+        self, request: wallet_pb2.ListWalletsRequest, context: Context
+    ) -> wallet_pb2.ListWalletsResponse:
+        """Show none yet."""
+        return wallet_pb2.ListWalletsResponse()
+
+    async def GetWallet(  # noqa: N802
+        self, request: wallet_pb2.GetWalletRequest, context: Context
+    ) -> wallet_pb2.GetWalletResponse:
+        """Refuse: no genesis yet."""
+        raise _no_genesis()
+
+    async def NextAddress(  # noqa: N802
+        self, request: wallet_pb2.NextAddressRequest, context: Context
+    ) -> wallet_pb2.NextAddressResponse:
+        """Refuse: no genesis yet."""
+        raise _no_genesis()
+
+    async def GetBalance(  # noqa: N802
+        self, request: wallet_pb2.GetBalanceRequest, context: Context
+    ) -> wallet_pb2.GetBalanceResponse:
+        """Refuse: no genesis yet."""
+        raise _no_genesis()
+
+    async def ListCoins(  # noqa: N802
+        self, request: wallet_pb2.ListCoinsRequest, context: Context
+    ) -> wallet_pb2.ListCoinsResponse:
+        """Refuse: no genesis yet."""
+        raise _no_genesis()
+
+    def _up(self) -> Genesis:
+        if self._genesis is None:
+            raise _no_genesis()
+        return self._genesis
+
+    def _missing(self) -> list[str]:
+        """Return who has not signed: nodes by name, then how many admins."""
+        genesis = self._up()
+        nodes = [n for n, key in sorted(node_identities(genesis).items()) if not genesis.signed.signed_by(key)]
+        quorum = genesis.policy.admin.change_quorum
+        lack = quorum.threshold - len(key_holders(genesis.policy, genesis.signed, groups=quorum.groups))
+        return nodes + ([f"{lack} of {', '.join(quorum.groups)}"] if lack > 0 else [])
+
+    def _finish(self) -> None:
+        """Write the genesis durably once nobody is missing."""
+        genesis = self._up()
+        if self._missing() or self.done.is_set():
+            return
+        check_signed(genesis)
+        partial = self._path.with_name(self._path.name + ".partial")
+        with partial.open("wb") as file:
+            file.write(genesis.signed.to_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self._path)
+        self.done.set()
+
+
+def _no_genesis() -> NotFoundError:
+    return NotFoundError("NO_GENESIS", "expected a genesis; the ceremony is not over")
