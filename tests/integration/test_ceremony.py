@@ -36,7 +36,7 @@ class Board:
     port: int
     genesis_path: Path
 
-    def stub(self, role: str, name: str) -> tuple[wallet_pb2_grpc.WalletServiceStub, grpc.aio.Channel]:
+    def stub(self, role: str, name: str) -> tuple[wallet_pb2_grpc.WalletServiceAsyncStub, grpc.aio.Channel]:
         """Return a stub with a certificate of `role`."""
         home = self.directory / f"{role}-{name}"
         certificate, key = self.ca.issue(name, role, home, server=False)
