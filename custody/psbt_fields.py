@@ -193,14 +193,15 @@ def _tap_tree(field: Field, offset: int) -> None:
     """BIP-371: leaves in depth-first order that together fill exactly one binary tree."""
     _LONG_VALUE(field, offset)
     reader = Reader(field.value, field.offset)
-    filled = 0  # in units of 2^-128 of the tree
+    wanted = [0]  # depths of the branches that still lack their leaves, the next one last
     while reader.left:
         depth, version = reader.take(1)[0], reader.take(1)[0]
         reader.sized()
-        if depth > 128 or version & 1:
-            raise reader.malformed("TAP_TREE", "expected depth <= 128 and an even leaf version")
-        filled += 1 << (128 - depth)
-    if filled != 1 << 128:
+        if not wanted or not wanted[-1] <= depth <= 128 or version & 1:
+            raise reader.malformed("TAP_TREE", "expected leaves in depth-first order with even versions")
+        top = wanted.pop()
+        wanted.extend(range(top + 1, depth + 1))
+    if wanted:
         raise MalformedError("TAP_TREE", "expected a complete tree", field.offset)
 
 

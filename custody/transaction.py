@@ -13,6 +13,7 @@ from custody.reader import Reader, compact_size, sized
 from custody.units import MAX_MONEY_SATS, Sats, VBytes
 
 MAX_TRANSACTION_BYTES = 4_000_000  # consensus: block weight limit in Bitcoin Core's consensus.h
+MAX_VOUT = 2**32 - 1  # four bytes (consensus)
 _LEAST_INPUT_BYTES = 41  # outpoint 36, empty scriptSig 1, sequence 4
 _LEAST_OUTPUT_BYTES = 9  # amount 8, empty script 1
 
@@ -38,7 +39,8 @@ class OutPoint:
             txid = bytes.fromhex(txid_hex)[::-1]
         except ValueError:
             txid = b""
-        if len(txid) != 32 or not vout.isascii() or not vout.isdigit() or str(OutPoint(txid, int(vout))) != text:
+        is_number = vout.isascii() and vout.isdigit() and len(vout) <= len(str(MAX_VOUT))
+        if len(txid) != 32 or not is_number or int(vout) > MAX_VOUT or str(OutPoint(txid, int(vout))) != text:
             raise MalformedError("OUTPOINT", "expected txid:vout")
         return OutPoint(txid, int(vout))
 

@@ -26,7 +26,8 @@ RECEIVE, CHANGE = 0, 1
 WALLET_TAG = "keyturn/wallet/v1"
 _TEMPLATE = re.compile(r"wsh\(sortedmulti\(([1-9][0-9]?),(.+)\)\)")
 _KEY = re.compile(r"(\[([0-9a-f]{8})((?:/(?:0|[1-9][0-9]{0,9})[h']?)*)\]([1-9A-HJ-NP-Za-km-z]+))/<0;1>/\*")
-_PRIVATE = re.compile(r"[xtyzuvYZUV]prv|(?:^|[(,\]])[5KL9c][1-9A-HJ-NP-Za-km-z]{50,51}(?=$|[/,)#])")  # keys, WIF
+# Only where a key begins: one xpub in ten thousand spells one of these by chance further on.
+_PRIVATE = re.compile(r"(?:^|[(,\]])(?:[xtyzuvYZUV]prv|[5KL9c][1-9A-HJ-NP-Za-km-z]{50,51}(?=$|[/,)#]))")
 _INPUT_CHARSET = "0123456789()[],'/*abcdefgh@:$%{}IJKLMNOPQRSTUVWXYZ&+-.;<=>?!^_|~ijklmnopqrstuvwxyzABCDEFGH`#\"\\ "
 _CHECKSUM_CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATOR = (0xF5DEE51989, 0xA9FDCA3312, 0x1BAB10E32D, 0x3706B1677A, 0x644D626FFD)
@@ -168,8 +169,9 @@ def parse_wallet(descriptor: str, network: Network) -> Wallet:
     """Return the wallet that `descriptor` describes.
 
     Raises:
-        MalformedError: DESCRIPTOR_TOO_LONG, DESCRIPTOR_PRIVATE_KEY, DESCRIPTOR_CHECKSUM, DESCRIPTOR_TEMPLATE,
-            DESCRIPTOR_KEY, DESCRIPTOR_NETWORK, DESCRIPTOR_THRESHOLD, DESCRIPTOR_DUPLICATE_KEY or a BASE58 code.
+        MalformedError: DESCRIPTOR_TOO_LONG, DESCRIPTOR_PRIVATE_KEY, DESCRIPTOR_CHARACTER, DESCRIPTOR_CHECKSUM,
+            DESCRIPTOR_TEMPLATE, DESCRIPTOR_KEY, DESCRIPTOR_NETWORK, DESCRIPTOR_THRESHOLD, DESCRIPTOR_DUPLICATE_KEY,
+            EXTENDED_KEY or a BASE58 code.
     """
     # Plan: 1 size, secrets · 2 checksum · 3 template · 4 each key · 5 keys are distinct · 6 normal form.
     if len(descriptor) > MAX_DESCRIPTOR_CHARS:
