@@ -227,14 +227,17 @@ def _settle(state: State, pending: Pending, t: int) -> State:
         withdrawal_signed = pending.statements[body.withdrawal_digest]
         if _initiated(state, withdrawal_signed):
             return replace(state, notices=(*state.notices, (body.withdrawal_digest, t)))
-    elif pending.entry.kind is EntryKind.FREEZE:
-        dated = tuple(replace(f, t=t) if f.t is None else f for f in state.freezes)
-        return replace(state, freezes=dated)
+    elif isinstance(body, Document):
+        signed = pending.statements[body.statement]
+        if pending.entry.kind is EntryKind.FREEZE:
+            return _date_freeze(state, signed, t)
+        if pending.entry.kind is EntryKind.UNFREEZE:
+            return _unfreeze(state, signed, t)
     return state
 
 
 def _count_at_once(state: State, pending: Pending) -> State:
-    """Take what protects: stops, freezes and rule documents count from their index on, not from T."""
+    """Take what protects: stops, freezes and rule documents count from their index on, not only from T."""
     body = pending.entry.body
     if isinstance(body, Stop):
         stop = read_stop(pending.statements[body.statement])
@@ -247,8 +250,6 @@ def _count_at_once(state: State, pending: Pending) -> State:
         signed = pending.statements[body.statement]
         if pending.entry.kind is EntryKind.FREEZE:
             return _freeze(state, signed)
-        if pending.entry.kind is EntryKind.UNFREEZE:
-            return _unfreeze(state, signed)
         if pending.entry.kind is EntryKind.RULE and may_change_rules(state.policy, signed):
             return replace(state, rules_changed=(*state.rules_changed, pending.index))
     return state
@@ -279,10 +280,19 @@ def _freeze(state: State, signed: Signed) -> State:
     return replace(state, freezes=(*state.freezes, Frozen(freeze.freeze_id, freeze.by, None)))
 
 
-def _unfreeze(state: State, signed: Signed) -> State:
+def _date_freeze(state: State, signed: Signed, t: int) -> State:
+    """Give a freeze its T; it stops counting if its maker was no longer in office then."""
+    freeze = read_freeze(signed)
+    stands = freeze.by in key_holders(state.policy, signed, groups=state.policy.admin.freeze.groups, at=t)
+    kept = (f for f in state.freezes if f.freeze_id != freeze.freeze_id or stands)
+    return replace(state, freezes=tuple(replace(f, t=t) if f.freeze_id == freeze.freeze_id else f for f in kept))
+
+
+def _unfreeze(state: State, signed: Signed, t: int) -> State:
+    """Lift freezes: loosening, so it counts only from its T on, and only by people in office then."""
     unfreeze = read_unfreeze(signed)
     quorum = state.policy.admin.unfreeze
-    people = key_holders(state.policy, signed, groups=quorum.groups)
+    people = key_holders(state.policy, signed, groups=quorum.groups, at=t)
     if unfreeze.genesis != state.genesis.hash or len(people) < quorum.threshold:
         return state
     lifted = state.lifted | frozenset(unfreeze.freeze_ids)

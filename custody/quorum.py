@@ -8,13 +8,16 @@ from custody.policy import Policy
 from custody.statements import Signed
 
 
-def key_holders(policy: Policy, signed: Signed, groups: Collection[str] | None = None) -> frozenset[str]:
+def key_holders(
+    policy: Policy, signed: Signed, groups: Collection[str] | None = None, at: int | None = None
+) -> frozenset[str]:
     """Return the names of the principals whose pinned key made a valid signature of `signed`.
 
     Args:
         policy: the rules that pin the keys.
         signed: the document; an unknown key counts nothing.
         groups: where given, only users in one of these groups count.
+        at: where given (UTC seconds), only principals that are valid then count: ask for it before anything is loosened.
     """
     listed = policy.principals if groups is None else policy.users
     keys = {endorsement.key for endorsement in signed.endorsements}
@@ -22,5 +25,6 @@ def key_holders(policy: Policy, signed: Signed, groups: Collection[str] | None =
         principal.name
         for principal in listed
         if (groups is None or set(groups) & set(principal.groups))
+        and (at is None or at < principal.valid_until)
         and any(c.key in keys and signed.signed_by(c.key) for c in principal.credentials)
     )
