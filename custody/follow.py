@@ -284,8 +284,13 @@ def _date_freeze(state: State, signed: Signed, t: int) -> State:
     """Give a freeze its T; it stops counting if its maker was no longer in office then."""
     freeze = read_freeze(signed)
     stands = freeze.by in key_holders(state.policy, signed, groups=state.policy.admin.freeze.groups, at=t)
-    kept = (f for f in state.freezes if f.freeze_id != freeze.freeze_id or stands)
-    return replace(state, freezes=tuple(replace(f, t=t) if f.freeze_id == freeze.freeze_id else f for f in kept))
+    found: list[Frozen] = []
+    for frozen in state.freezes:
+        if frozen.freeze_id != freeze.freeze_id or frozen.t is not None:  # a freeze logged twice keeps its first T
+            found.append(frozen)
+        elif stands:
+            found.append(replace(frozen, t=t))
+    return replace(state, freezes=tuple(found))
 
 
 def _unfreeze(state: State, signed: Signed, t: int) -> State:

@@ -17,7 +17,7 @@ def key_holders(
         policy: the rules that pin the keys.
         signed: the document; an unknown key counts nothing.
         groups: where given, only users in one of these groups count.
-        at: where given (UTC seconds), only principals that are valid then count: ask for it before anything is loosened.
+        at: where given (UTC seconds), only principals that are valid then count; to loosen anything, give it.
     """
     listed = policy.principals if groups is None else policy.users
     keys = {endorsement.key for endorsement in signed.endorsements}
