@@ -17,7 +17,7 @@ from custody.audit.checkpoint import (
     signed_checkpoint,
     with_lines,
 )
-from custody.audit.export import Export, ExportError, Place, genesis_of, read_export, write_export
+from custody.audit.export import Body, Export, ExportError, Place, body_digest, genesis_of, read_export, write_export
 from custody.audit.note import Note, SignatureLine, parse_note, verifier_key
 from custody.audit.tree import (
     EMPTY_ROOT,
@@ -43,6 +43,7 @@ from custody.audit.verify import ExportKeys, Verdict, VerdictKind, verify_export
 __all__ = [
     "EMPTY_ROOT",
     "MAX_PROOF_NODES",
+    "Body",
     "Checkpoint",
     "Cosigned",
     "Export",
@@ -60,6 +61,7 @@ __all__ = [
     "Verdict",
     "VerdictKind",
     "WitnessKey",
+    "body_digest",
     "consistency_proof",
     "consistency_ranges",
     "cosign",

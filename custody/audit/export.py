@@ -1,14 +1,19 @@
 """The export file: canonical JSON lines in one fixed order, so that an export has one spelling.
 
 Line 1 names the format and carries the genesis. Then the entries of the money log and of the event log, each with its
-index and leaf hash (which lets a verifier name the very entry that was changed), the statements that entries name, by
-digest in ascending order, and last the cosigned checkpoint of each log.
+index and leaf hash (which lets a verifier name the very entry that was changed), the bodies that entries name, by
+digest in ascending order, and last the cosigned checkpoint of each log. A body is a statement (an object, under its own
+digest) or other bytes, such as a PSBT or a transaction (a string in base64, under their SHA-256).
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from custody.audit.checkpoint import Log
 from custody.audit.tree import leaf_hash
@@ -18,8 +23,10 @@ from custody.fields import Fields
 from custody.statements import Signed
 
 FORMAT = "keyturn-export/1"
-MAX_LINE_BYTES = 2 * 1024 * 1024  # the largest statement is 512 KiB and carries up to 64 endorsements
+MAX_LINE_BYTES = 3 * 1024 * 1024  # the largest body is a PSBT of 2 MiB, in base64
 _ENTRY_START = b'{"entry":'
+
+Body: TypeAlias = Signed | bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ class Export:
     genesis: Signed
     entries: Mapping[Log, tuple[bytes, ...]]
     leaves: Mapping[Log, tuple[bytes, ...]]
-    bodies: Mapping[bytes, Signed]
+    bodies: Mapping[bytes, Body]
     checkpoints: Mapping[Log, str]
 
     def place(self, log: Log, index: int) -> Place:
@@ -59,23 +66,28 @@ class Export:
         return Place(2 + before + index, log, index)
 
 
+def body_digest(body: Body) -> bytes:
+    """Return the name of a body: 32 bytes, a statement's own digest or the SHA-256 of other bytes."""
+    return body.digest if isinstance(body, Signed) else hashlib.sha256(body).digest()
+
+
 def write_export(
-    genesis: Signed, entries: Mapping[Log, Iterable[bytes]], bodies: Iterable[Signed], checkpoints: Mapping[Log, str]
+    genesis: Signed, entries: Mapping[Log, Iterable[bytes]], bodies: Iterable[Body], checkpoints: Mapping[Log, str]
 ) -> Iterator[bytes]:
     """Yield the lines of an export, newlines included.
 
     Args:
         genesis: the pinned document with its signatures.
         entries: canonical bytes of every entry of both logs up to its checkpoint.
-        bodies: the statements that those entries name.
+        bodies: the statements and other bytes that those entries name.
         checkpoints: the cosigned note of each log.
     """
     yield encode({"format": FORMAT, "genesis": genesis.to_json()}) + b"\n"
     for log in Log:
         for index, entry in enumerate(entries[log]):
             yield _ENTRY_START + entry + _entry_end(index, leaf_hash(entry), log) + b"\n"
-    for body in sorted({body.digest: body for body in bodies}.values(), key=lambda body: body.digest):
-        yield encode({"body": body.digest.hex(), "value": body.to_json()}) + b"\n"
+    for digest, body in sorted({body_digest(body): body for body in bodies}.items(), key=lambda item: item[0]):
+        yield encode({"body": digest.hex(), "value": _body_json(body)}) + b"\n"
     for log in Log:
         yield encode({"checkpoint": checkpoints[log], "log": log.value}) + b"\n"
 
@@ -148,20 +160,20 @@ class _Lines:
             return True
         return line.startswith((b'{"body":', b'{"checkpoint":'))
 
-    def bodies(self) -> dict[bytes, Signed]:
-        found: dict[bytes, Signed] = {}
+    def bodies(self) -> dict[bytes, Body]:
+        found: dict[bytes, Body] = {}
         last = b""
         while self.at < len(self._lines) and self._lines[self.at].startswith(b'{"body":'):
             place = Place(self.at + 1)
             fields = self._fields(place)
             try:
                 digest = fields.hex("body", 32)
-                body = Signed.from_json(fields.any("value"))
+                body = _read_body(fields.any("value"))
                 fields.done()
             except MalformedError as error:
                 raise _as_export_error(place, error) from error
-            if digest <= last or body.digest != digest:
-                raise ExportError(place, f"expected a statement of digest {digest.hex()}, in ascending order")
+            if digest <= last or body_digest(body) != digest:
+                raise ExportError(place, f"expected a body of digest {digest.hex()}, in ascending order")
             found[digest] = body
             last = digest
         return found
@@ -214,6 +226,22 @@ def _split_entry(line: bytes, index: int, log: Log, place: Place) -> tuple[bytes
 
 def _entry_end(index: int, leaf: bytes, log: Log) -> bytes:
     return f',"index":{index},"leaf":"{leaf.hex()}","log":"{log.value}"}}'.encode()
+
+
+def _body_json(body: Body) -> Json:
+    return body.to_json() if isinstance(body, Signed) else base64.b64encode(body).decode()
+
+
+def _read_body(value: Json) -> Body:
+    if not isinstance(value, str):
+        return Signed.from_json(value)
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MalformedError("BODY_BASE64", "expected strict base64") from error
+    if base64.b64encode(raw).decode() != value:
+        raise MalformedError("BODY_BASE64", "expected the one base64 spelling of these bytes")
+    return raw
 
 
 def _as_export_error(place: Place, error: MalformedError) -> ExportError:

@@ -279,13 +279,13 @@ def _check_events(export: Export, trees: Mapping[Log, _Tree], entries: tuple[Mon
 
 
 def _check_bodies(export: Export, entries: tuple[MoneyEntry, ...]) -> int:
-    """Prove every statement, and that none is missing or superfluous; return how many event bodies were pruned."""
+    """Prove every body, and that none is missing or superfluous; return how many event bodies were pruned."""
     first = 2 + sum(len(found) for found in export.entries.values())
     named: set[bytes] = set()
     for index, entry in enumerate(entries):
         for digest in statements_of(entry):
             named.add(digest)
-            if digest not in export.bodies:
+            if not isinstance(export.bodies.get(digest), Signed):
                 detail = f"MISSING_BODY: expected the statement {digest.hex()}"
                 raise _Found(VerdictKind.MODIFIED, export.place(Log.MONEY, index), detail)
     pruned = set()
@@ -296,13 +296,14 @@ def _check_bodies(export: Export, entries: tuple[MoneyEntry, ...]) -> int:
     for number, (digest, body) in enumerate(export.bodies.items()):
         place = Place(first + number)
         if digest not in named:
-            raise _Found(VerdictKind.MODIFIED, place, f"expected an entry that names the statement {digest.hex()}")
-        _check_endorsed(body, place)
+            raise _Found(VerdictKind.MODIFIED, place, f"expected an entry that names the body {digest.hex()}")
+        if isinstance(body, Signed):
+            _check_endorsed(body, place)
     return len(pruned)
 
 
 def _event_bodies(raw: bytes, place: Place) -> set[bytes]:
-    """Return the digests that an event lists in its field "bodies": statements that may be pruned, never changed."""
+    """Return the digests that an event lists in its field "bodies": bodies that may be pruned, never changed."""
     if b'"bodies":' not in raw:
         return set()
     try:
