@@ -18,6 +18,7 @@ from custody.psbt_fields import (
     GLOBAL_TRANSACTION,
     GLOBAL_VERSION,
     IN_DERIVATION,
+    IN_FINAL_WITNESS,
     IN_PARTIAL_SIGNATURE,
     IN_PREVIOUS,
     IN_SIGHASH,
@@ -32,6 +33,7 @@ from custody.psbt_fields import (
     check_field,
     read_output,
     read_path,
+    read_stack,
     v2_field,
 )
 from custody.reader import Reader
@@ -99,6 +101,12 @@ class PsbtInput(FieldMap):
         """The sighash type it asks for, or None."""
         field = self.one(IN_SIGHASH)
         return None if field is None else int.from_bytes(field.value, "little")
+
+    @property
+    def final_witness(self) -> tuple[bytes, ...]:
+        """The finished witness stack it claims, empty where there is none."""
+        field = self.one(IN_FINAL_WITNESS)
+        return () if field is None else read_stack(field)
 
     @property
     def partial_signatures(self) -> tuple[tuple[bytes, bytes], ...]:

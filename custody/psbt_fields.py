@@ -83,6 +83,14 @@ def read_output(field: Field) -> TxOut:
     return found
 
 
+def read_stack(field: Field) -> tuple[bytes, ...]:
+    """Return the witness stack that the value of `field` is, and nothing behind it."""
+    reader = Reader(field.value, field.offset)
+    stack = tuple(reader.sized() for _ in range(reader.count(1)))
+    reader.end()
+    return stack
+
+
 def read_path(value: bytes) -> tuple[int, ...]:
     """Return the steps behind the fingerprint; `value` is of a derivation field."""
     return tuple(int.from_bytes(value[at : at + 4], "little") for at in range(4, len(value), 4))
@@ -167,10 +175,7 @@ def _witness_utxo(field: Field, offset: int) -> None:
 
 def _final_witness(field: Field, offset: int) -> None:
     _LONG_VALUE(field, offset)
-    reader = Reader(field.value, field.offset)
-    for _ in range(reader.count(1)):
-        reader.sized()
-    reader.end()
+    read_stack(field)
 
 
 def _tap_leaf_script(field: Field, offset: int) -> None:

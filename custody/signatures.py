@@ -161,12 +161,14 @@ def finalize(psbt: Psbt, facts: Facts, book: ScriptBook, accepted: Accepted) -> 
 
 
 def with_signatures(psbt: Psbt, signatures: Iterable[InputSignature]) -> Psbt:
-    """Return `psbt` with partial signatures inside: for third-party signers, who expect them there."""
-    added: list[list[Field]] = [[] for _ in psbt.inputs]
+    """Return `psbt` with partial signatures inside, one per key: for third-party signers, who expect them there."""
+    added: list[dict[bytes, Field]] = [{} for _ in psbt.inputs]
     for signature in sorted(signatures):
         key = bytes([IN_PARTIAL_SIGNATURE]) + signature.pubkey
-        added[signature.input_index].append(Field(key, signature.signature))
-    inputs = tuple(PsbtInput(found.fields + tuple(more)) for found, more in zip(psbt.inputs, added, strict=True))
+        added[signature.input_index].setdefault(key, Field(key, signature.signature))
+    inputs = tuple(
+        PsbtInput(found.fields + tuple(more.values())) for found, more in zip(psbt.inputs, added, strict=True)
+    )
     return replace(psbt, inputs=inputs)
 
 
@@ -181,17 +183,49 @@ def without_signatures(psbt: Psbt) -> Psbt:
 def from_foreign_psbt(ours: Psbt, raw: bytes) -> tuple[InputSignature, ...]:
     """Return the signatures inside a PSBT that came back from a third-party signer; all else in it is ignored.
 
+    Software that finds m signatures may finalise and drop the partial ones: then those that are valid over our
+    transaction are picked out of its final witnesses. The witnesses themselves are never used.
+
+    Args:
+        ours: our own PSBT, with witness scripts and derivations as `build` writes them.
+        raw: as it came back.
+
     Raises:
         MalformedError: FOREIGN_TRANSACTION where it is about another transaction, or a code of `parse`.
     """
     theirs = parse(raw)
     if theirs.transaction != ours.transaction:
         raise MalformedError("FOREIGN_TRANSACTION", f"expected transaction {ours.transaction.txid_hex}")
-    return tuple(
-        InputSignature(at, pubkey, signature)
-        for at, found in enumerate(theirs.inputs)
-        for pubkey, signature in found.partial_signatures
-    )
+    found: list[InputSignature] = []
+    digests: tuple[bytes, ...] = ()
+    for at, said in enumerate(theirs.inputs):
+        found.extend(InputSignature(at, pubkey, signature) for pubkey, signature in said.partial_signatures)
+        stack = said.final_witness
+        if stack and not said.partial_signatures:
+            digests = digests or _own_digests(ours)
+            found.extend(_picked(ours, at, stack, digests[at]))
+    return tuple(found)
+
+
+def _own_digests(ours: Psbt) -> tuple[bytes, ...]:
+    spent = [said.spends(txin.outpoint) for said, txin in zip(ours.inputs, ours.transaction.inputs, strict=True)]
+    scripts = [
+        (said.witness_script or b"", 0 if output is None else output.amount)
+        for said, output in zip(ours.inputs, spent, strict=True)
+    ]
+    return segwit_digests(ours.transaction, scripts)
+
+
+def _picked(ours: Psbt, at: int, stack: tuple[bytes, ...], digest: bytes) -> list[InputSignature]:
+    """Return the items of a witness that are signatures over `digest` by keys of our input: at most one per key."""
+    pubkeys = [pubkey for pubkey, _ in ours.inputs[at].derivations]
+    items = [item for item in stack[: len(pubkeys) + 2] if item[-1:] == _ALL]  # dummy, at most n signatures, script
+    return [
+        InputSignature(at, pubkey, item)
+        for pubkey in pubkeys
+        for item in items
+        if curve.ecdsa_verify(pubkey, digest, item[:-1])
+    ]
 
 
 def _fault(

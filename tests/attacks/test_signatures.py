@@ -259,6 +259,20 @@ def test_atk_065_final_fields_from_a_signer_are_ignored() -> None:
 
     assert from_foreign_psbt(valid(), changed(finals)) == ()
 
+
+def test_atk_065_signatures_hidden_in_a_final_witness_count_only_where_they_are_valid() -> None:
+    """Of a witness with junk around one good signature, exactly that signature is taken, as if sent alone."""
+    good, other = signed_by(0, valid())
+    items = (b"\x01", bytes(71) + b"\x01", good.signature, other.signature, b"\x51")
+    witness = bytes([len(items)]) + b"".join(map(sized, items))
+
+    found = from_foreign_psbt(valid(), changed(lambda raw: put(raw.inputs[0], b"\x08", witness)))
+
+    assert found == (good,)
+
+
+def test_atk_065_our_own_finalizer_makes_the_witness() -> None:
+    """An empty dummy, m signatures, the script; nothing of what signers call final."""
     complete = accepted(*signed_by(0, valid()), *signed_by(1, valid()))
     final = finalize(valid(), facts_of(valid()), BOOK, complete)
     assert all(txin.witness[0] == b"" and len(txin.witness) == 4 and not txin.script_sig for txin in final.inputs)

@@ -1,0 +1,177 @@
+"""Software of others as the third cosigner of our wallet: it signs OUR psbt, made from the same descriptor.
+
+A .psbt goes out and comes back; only its signatures are taken, verified and combined with one of ours. The result is
+accepted by Bitcoin Core's own script code.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+
+import bdkpython
+import pytest
+import wallycore
+from embit.bip32 import HDKey
+from embit.networks import NETWORKS
+from embit.psbt import PSBT
+
+from custody.address import address_of
+from custody.psbt import Psbt, parse, serialize
+from custody.signatures import InputSignature, accept, finalize, from_foreign_psbt, with_signatures
+from custody.wallet import CHANGE, RECEIVE, Network
+from tests.fakes.psbts import (
+    BOOK,
+    WALLET,
+    facts_of,
+    kernel_accepts,
+    seed_of,
+    signed_by,
+    spend,
+    spent_outputs,
+)
+
+THIRD = 2
+Cosigner = Callable[[bytes], bytes]
+
+
+def private_descriptor(branch: int) -> str:
+    """Return our descriptor for one branch with the third cosigner's private key in it, as its own software has it."""
+    body = WALLET.descriptor.partition("#")[0].replace("<0;1>", str(branch))
+    master = HDKey.from_seed(bytes(seed_of(THIRD)), version=NETWORKS["regtest"]["xprv"])
+    private = master.derive(list(WALLET.keys[THIRD].path)).to_base58()
+    return body.replace(WALLET.keys[THIRD].xpub, private)
+
+
+def bdk_wallet() -> bdkpython.Wallet:
+    """Return the wallet as rust-bitcoin's wallet kit builds it from the descriptor."""
+    receive, change = (
+        bdkpython.Descriptor(private_descriptor(branch), bdkpython.NetworkKind.TEST) for branch in (RECEIVE, CHANGE)
+    )
+    return bdkpython.Wallet(receive, change, bdkpython.Network.REGTEST, bdkpython.Persister.new_in_memory())
+
+
+def sign_with_bdk(raw: bytes, *, try_finalize: bool = False) -> bytes:
+    """Return the PSBT as bdk gives it back; it insists on previous transactions, as we do."""
+    psbt = bdkpython.Psbt(base64.b64encode(raw).decode())
+    options = bdkpython.SignOptions(
+        trust_witness_utxo=False,
+        assume_height=None,
+        allow_all_sighashes=False,
+        try_finalize=try_finalize,
+        sign_with_tap_internal_key=False,
+        allow_grinding=True,
+    )
+    wallet = bdk_wallet()
+    for keychain in (bdkpython.KeychainKind.EXTERNAL, bdkpython.KeychainKind.INTERNAL):
+        wallet.reveal_addresses_to(keychain, 30)
+    wallet.sign(psbt, options)
+    return base64.b64decode(psbt.serialize())
+
+
+def sign_with_wally(raw: bytes) -> bytes:
+    """Return the PSBT as libwally (Blockstream's wallets, Jade) gives it back."""
+    master = wallycore.bip32_key_from_seed(bytes(seed_of(THIRD)), wallycore.BIP32_VER_TEST_PRIVATE, 0)
+    psbt = wallycore.psbt_from_bytes(raw, wallycore.WALLY_PSBT_PARSE_FLAG_STRICT)
+    wallycore.psbt_sign_bip32(psbt, master, 0)
+    return bytes(wallycore.psbt_to_bytes(psbt, 0))
+
+
+def sign_with_embit(raw: bytes) -> bytes:
+    """Return the PSBT as embit (Specter, SeedSigner, Krux) gives it back."""
+    psbt = PSBT.parse(raw)
+    assert psbt.sign_with(HDKey.from_seed(bytes(seed_of(THIRD)), version=NETWORKS["regtest"]["xprv"])) > 0
+    return bytes(psbt.serialize())
+
+
+COSIGNERS: dict[str, Cosigner] = {"bdk": sign_with_bdk, "wally": sign_with_wally, "embit": sign_with_embit}
+
+
+def combined(ours: Psbt, *signatures: InputSignature) -> bool:
+    """Return whether these signatures complete `ours` and the kernel takes the result."""
+    facts = facts_of(ours)
+    accepted = accept(ours, facts, BOOK, signatures)
+    assert accepted.rejected == ()
+    assert THIRD in accepted.signed
+    return kernel_accepts(finalize(ours, facts, BOOK, accepted), spent_outputs(ours))
+
+
+@pytest.mark.parametrize("inputs", [1, 4])
+@pytest.mark.parametrize("name", COSIGNERS)
+def test_cosigner_given_our_unsigned_psbt_signs_every_input(name: str, inputs: int) -> None:
+    """The stranger signs first, on both branches; our first node completes it."""
+    ours = spend(inputs)
+
+    theirs = from_foreign_psbt(ours, COSIGNERS[name](serialize(ours)))
+
+    assert [signature.input_index for signature in theirs] == list(range(inputs))
+    assert combined(ours, *theirs, *signed_by(0, ours))
+
+
+@pytest.mark.parametrize("name", COSIGNERS)
+def test_cosigner_given_our_psbt_with_one_signature_adds_its_own(name: str) -> None:
+    """The stranger signs second; what was collected comes back with it and is known already."""
+    ours = spend(3)
+    first = signed_by(1, ours)
+
+    theirs = from_foreign_psbt(ours, COSIGNERS[name](serialize(with_signatures(ours, first))))
+
+    assert set(first) <= set(theirs)
+    assert combined(ours, *first, *theirs)
+
+
+def test_bdk_given_one_signature_finalises_by_default_and_its_own_is_not_lost() -> None:
+    """It drops the partial signatures then; ours and its own are picked out of the witness and verified."""
+    ours = spend(3)
+    first = signed_by(1, ours)
+
+    raw = sign_with_bdk(serialize(with_signatures(ours, first)), try_finalize=True)
+    theirs = from_foreign_psbt(ours, raw)
+
+    assert not any(said.partial_signatures for said in parse(raw).inputs)
+    assert len(theirs) == 6
+    assert combined(ours, *first, *theirs)
+
+
+@pytest.mark.parametrize("name", COSIGNERS)
+def test_cosigner_signs_deterministically_or_is_told_apart(name: str) -> None:
+    """A device that grinds for a shorter signature still signs validly; twice the same PSBT, twice the same bytes."""
+    ours = spend(2)
+
+    once, again = (from_foreign_psbt(ours, COSIGNERS[name](serialize(ours))) for _ in range(2))
+
+    assert once == again
+
+
+def test_bdk_derives_our_addresses_from_the_same_descriptor() -> None:
+    """Both branches: a deposit address is the same in rust-bitcoin's wallet kit."""
+    wallet = bdk_wallet()
+    for branch, keychain in ((RECEIVE, bdkpython.KeychainKind.EXTERNAL), (CHANGE, bdkpython.KeychainKind.INTERNAL)):
+        for index in (0, 1, 7, 1_000):
+            ours = address_of(BOOK.script(branch, index).script, Network.REGTEST)
+            assert str(wallet.peek_address(keychain, index).address) == ours
+
+
+def test_wally_derives_our_addresses_from_the_same_descriptor() -> None:
+    """The multipath descriptor itself, checksum included."""
+    descriptor = wallycore.descriptor_parse(WALLET.descriptor, None, wallycore.WALLY_NETWORK_BITCOIN_REGTEST, 0)
+    for branch in (RECEIVE, CHANGE):
+        for index in (0, 1, 7, 1_000):
+            ours = address_of(BOOK.script(branch, index).script, Network.REGTEST)
+            assert wallycore.descriptor_to_address(descriptor, 0, branch, index, 0) == ours
+
+
+def test_psbt_written_back_by_others_is_still_the_same_transaction() -> None:
+    """bdk, wally and embit read our PSBT and write it; our strict codec reads what each wrote."""
+    ours = spend(2)
+    raw = serialize(ours)
+    written = {
+        "bdk": base64.b64decode(bdkpython.Psbt(base64.b64encode(raw).decode()).serialize()),
+        "wally": bytes(
+            wallycore.psbt_to_bytes(wallycore.psbt_from_bytes(raw, wallycore.WALLY_PSBT_PARSE_FLAG_STRICT), 0)
+        ),
+        "embit": bytes(PSBT.parse(raw).serialize()),
+    }
+
+    for name, theirs in written.items():
+        assert facts_of(parse(theirs)) == facts_of(ours), name
