@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from custody.address import script_of
 from custody.base58 import decode_check
 from custody.errors import MalformedError, Refused
+from custody.payees import LEAST_SATS, kind_of
 from custody.psbt import Psbt, PsbtInput, PsbtOutput
 from custody.psbt_fields import (
     GLOBAL_TRANSACTION,
@@ -157,6 +158,8 @@ def check_matches(withdrawal: Withdrawal, facts: Facts, wallet: Wallet) -> Refus
         if any(script in own_change for script, _ in missing):
             return Refused("PAYMENT_TO_CHANGE", "payments to addresses of branch 0 or of others", "one to own branch 1")
         return Refused("PAYMENT_MISSING", "every payment of the withdrawal", f"{missing.total()} missing")
+    if refused := next((r for payment in facts.payments if (r := _check_payment(payment))), None):
+        return refused
     if facts.fee_sats > withdrawal.max_fee_sats:
         return Refused("FEE_ABOVE_MAX", f"at most {withdrawal.max_fee_sats} sats", f"{facts.fee_sats} sats")
     if withdrawal.pinned_txid not in (None, facts.txid):
@@ -245,6 +248,15 @@ def _read_outputs(
     if len(change) > limits.max_change_outputs:
         return Refused("TOO_MUCH_CHANGE", f"at most {limits.max_change_outputs} change output(s)", str(len(change)))
     return tuple(payments), tuple(change)
+
+
+def _check_payment(output: TxOut) -> Refused | None:
+    kind = kind_of(output.script)
+    if kind is None:
+        return Refused("OUTPUT_TYPE", f"one of {', '.join(LEAST_SATS)}", output.script[:8].hex())
+    if output.amount < LEAST_SATS[kind]:
+        return Refused("OUTPUT_DUST", f"at least {LEAST_SATS[kind]} sats on {kind}", f"{output.amount} sats")
+    return None
 
 
 def _check_change(output: TxOut, found: PsbtOutput, ours: WalletScript, limits: ShapeLimits) -> Refused | None:
