@@ -6,7 +6,7 @@ from coordinator.store.port import LogStore
 from custody.audit import Log
 from custody.entries import parse_entry, statements_of
 from custody.errors import IntegrityError
-from custody.follow import State, append, settled, start
+from custody.follow import State, append, open_money_checkpoint, settled, start, time_of
 from custody.genesis import Genesis
 from custody.statements import Signed
 
@@ -24,21 +24,36 @@ class Followed:
     def __init__(self, store: LogStore, genesis: Genesis) -> None:
         self._store = store
         self._state = start(genesis)
+        self._covering = ("", 0)  # the newest note opened here, and the T that it gives
 
     async def state(self, now: int) -> State:
-        """Return the state of everything that is durable, the uncovered tail settled at `now` (UTC seconds)."""
-        await self._catch_up()
-        return settled(self._state, now)
+        """Return the state of everything that is durable.
 
-    async def _catch_up(self) -> None:
-        while self._state.size < (size := self._store.head(Log.MONEY).size):
-            entries = await self._store.entries(Log.MONEY, self._state.size, size, _BATCH_BYTES)
+        T of the uncovered tail is that of the first checkpoint which witnesses gave over it, as every signer will see
+        it in the next WITNESS entry; `now` (UTC seconds) while there is none.
+        """
+        state = await self._catch_up()
+        return settled(state, await self._tail_time(state, now))
+
+    async def _catch_up(self) -> State:
+        while (state := self._state).size < (size := self._store.head(Log.MONEY).size):
+            entries = await self._store.entries(Log.MONEY, state.size, size, _BATCH_BYTES)
             statements = await self.statements(entries)
-            state = self._state
-            for raw in entries:
+            for raw in entries:  # onto the state they were read for: another task may have moved on meanwhile
                 state = append(state, raw, statements)
-            if state.size > self._state.size:  # another task may have read the same entries meanwhile
+            if state.size > self._state.size:
                 self._state = state
+        return state
+
+    async def _tail_time(self, state: State, now: int) -> int:
+        if not state.tail:
+            return now
+        notes = await self._store.cosigned(Log.MONEY, state.size)
+        if notes is None:
+            return now
+        if self._covering[0] != notes.first:
+            self._covering = (notes.first, time_of(open_money_checkpoint(state, notes.first)))
+        return self._covering[1]
 
     async def statements(self, entries: tuple[bytes, ...]) -> dict[bytes, Signed]:
         """Return the statements that `entries` name, by digest. Raises IntegrityError MISSING_BODY."""
