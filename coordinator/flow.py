@@ -19,11 +19,11 @@ from coordinator.parts import Parts
 from coordinator.session import Session, Stage
 from coordinator.store.port import Change, Event, MoneyBody, Reservation, Versioned
 from custody.approval import read_approval
-from custody.audit import Log
+from custody.audit import Log, body_digest
 from custody.canonical import Json
 from custody.decide import Allow, Deny
 from custody.entries import EntryKind, Notice, Stop, StopCause, read_stop
-from custody.errors import NotFoundError, Refused
+from custody.errors import ConflictError, NotFoundError, Refused
 from custody.facts import check_matches
 from custody.follow import family_of, may_stop
 from custody.once import pays_once
@@ -53,6 +53,10 @@ async def propose(parts: Parts, signed: Signed, client_psbt: bytes | None = None
     known = await parts.store.load(withdrawal.digest)
     if known is not None:
         return known, False
+    taken = await parts.store.by_initiator(withdrawal.initiator, withdrawal.withdrawal_id)
+    if taken is not None:  # told before any other refusal: what the name stands for never changes
+        name = f"{withdrawal.initiator}/{withdrawal.withdrawal_id}"
+        raise ConflictError("WITHDRAWAL_ID_TAKEN", f"expected {name} to be unused, found {taken.value.digest.hex()}")
     psbt = await _drafted(parts, withdrawal, signed, client_psbt, now)
     if isinstance(psbt, Refused):
         await parts.store.record(Change(now, events=(_event("withdrawal.refused", withdrawal, psbt),)))
@@ -64,7 +68,11 @@ async def propose(parts: Parts, signed: Signed, client_psbt: bytes | None = None
         held, committed = await parts.store.commit(
             None,
             session,
-            Change(now, events=(_event("withdrawal.proposed", withdrawal),), bodies=(signed, psbt)),
+            Change(
+                now,
+                events=(_event("withdrawal.proposed", withdrawal, bodies=_names(signed, psbt)),),
+                bodies=(signed, psbt),
+            ),
             reserve=Reservation(_coins(session), family, withdrawal.expires_at),
         )
     return held, committed.is_new
@@ -106,6 +114,8 @@ async def stop(parts: Parts, signed: Signed) -> Held | Refused:
         is_cancel = said.cause is StopCause.CANCEL
         if is_cancel and said.by != withdrawal.initiator:
             return Refused("STOP_NOT_INITIATOR", withdrawal.initiator, said.by)
+        if state.is_stopped(withdrawal):
+            return held  # for ever, at every signer: another word would only lengthen the log that they follow whole
         ended = sessions.cancel(held.value, now) if is_cancel else _rejected(held.value, now)
         if isinstance(ended, Refused):
             return ended
@@ -113,8 +123,9 @@ async def stop(parts: Parts, signed: Signed) -> Held | Refused:
         change = Change(
             now, money=(body,), events=(_event(f"withdrawal.{said.cause.value}", withdrawal),), bodies=(signed,)
         )
+        coins = _coins(held.value) if ended.is_ended else frozenset()  # else they are still being spent
         with around(parts.hook, Effect.STOP):
-            stored, _ = await parts.store.commit(held, ended, change, release=_coins(held.value))
+            stored, _ = await parts.store.commit(held, ended, change, release=coins)
         return stored
 
 
@@ -155,7 +166,7 @@ async def _release(parts: Parts, held: Held, judged: Judged, now: int) -> Held:
             Change(
                 now,
                 money=(MoneyBody(EntryKind.RELEASE, body),),
-                events=(_event("withdrawal.released", judged.withdrawal),),
+                events=(_event("withdrawal.released", judged.withdrawal, bodies=_names(held.value.psbt or b"")),),
                 bodies=(held.value.withdrawal, *approvals),
             ),
         )
@@ -178,7 +189,7 @@ async def vouch(parts: Parts, held: Held) -> Held | None:
 
 
 async def gather(parts: Parts, held: Held) -> Held | None:
-    """SIGNING: finalise once m keys signed every input; else ask whoever is next, while there is time."""
+    """SIGNING: finalise once m keys signed every input; else ask whoever is next, while there is time and no freeze."""
     now = parts.clock.now()
     withdrawal = read_withdrawal(held.value.withdrawal)
     state = await parts.followed.state(now)
@@ -186,6 +197,8 @@ async def gather(parts: Parts, held: Held) -> Held | None:
         return await _end(parts, held, Refused("STOPPED", "no stop", f"{stop.cause.value} by {stop.by}"), now)
     if now >= withdrawal.expires_at:
         return await _end(parts, held, Refused("WITHDRAWAL_EXPIRED", f"before {withdrawal.expires_at}", str(now)), now)
+    if state.is_frozen(now):
+        return None  # signers would refuse for good what may go on once the freeze is lifted
     finished = await finalise(parts, held, withdrawal, now)
     return finished or await ask_signers(parts, held, withdrawal, now)
 
@@ -203,14 +216,13 @@ async def finalise(parts: Parts, held: Held, withdrawal: Withdrawal, now: int) -
         return None
     transaction = finalize(psbt, facts, book, accepted)
     spent = [TxOut(fact.amount_sats, fact.script) for fact in facts.inputs]
-    if refused := await parts.chain.check(transaction.serialize(), spent):
+    raw = transaction.serialize()
+    if refused := await parts.chain.check(raw, spent):
         return await _end(parts, held, refused, now)
-    final = sessions.finalise(held.value, transaction.serialize(), transaction.txid, now)
-    event = _event("transaction.finalised", withdrawal, txid=transaction.txid_hex)
+    final = sessions.finalise(held.value, raw, transaction.txid, now)
+    event = _event("transaction.finalised", withdrawal, txid=transaction.txid_hex, bodies=_names(raw))
     with around(parts.hook, Effect.FINALISE):
-        stored, _ = await parts.store.commit(
-            held, final, Change(now, events=(event,), bodies=(transaction.serialize(),))
-        )
+        stored, _ = await parts.store.commit(held, final, Change(now, events=(event,), bodies=(raw,)))
     return stored
 
 
@@ -334,3 +346,8 @@ def _event(kind: str, withdrawal: Withdrawal, refused: Refused | None = None, **
 
 def _txid_hex(session: Session) -> str:
     return (session.txid or b"")[::-1].hex()
+
+
+def _names(*bodies: Signed | bytes) -> list[str]:
+    """Return the digests of what an event names, so that exports carry it."""
+    return [body_digest(body).hex() for body in bodies]
