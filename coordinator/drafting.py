@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from coordinator.chain.mempool import INCREMENTAL_RATE_SAT_VB
 from coordinator.chain.port import ChainCoin
 from coordinator.parts import Parts
-from coordinator.spending import Change, Multisig, OwnCoin, Terms, choose
+from coordinator.spending import Change, Multisig, OwnCoin, Spending, Terms, choose
 from custody.errors import CustodyError, Refused
 from custody.facts import CHANGE_GAP, Facts, ShapeLimits, read_facts
 from custody.follow import State, payments_of
@@ -61,15 +62,20 @@ async def draft(parts: Parts, withdrawal: Withdrawal, state: State, book: Script
         index, highest + CHANGE_GAP
     )  # signers refuse change beyond their window; reuse costs privacy, not funds
     wallet, limits = book.wallet, state.policy.limits
-    asked_rate = max(await parts.chain.fee_rate_sat_vb(), limits.feerate_min_sat_vb, 1)
-    terms = Terms(
-        SatsPerVByte(min(asked_rate, limits.feerate_max_sat_vb)),
-        withdrawal.max_fee_sats,
-        Multisig(wallet.threshold, len(wallet.keys)),
-    )
-    required = await _coins_to_replace(parts, withdrawal, state, book)
+    replaced = await _replaced(parts, withdrawal, state, book)
+    required = () if replaced is None else _coins_of(*replaced)
     change = Change(book.script(CHANGE, index).script, index)
-    spending = choose(await own_coins(parts, book), payments_of(withdrawal, parts.genesis), change, terms, required)
+    free = await own_coins(parts, book)
+
+    def chosen(rate_sat_vb: int) -> Spending | Refused:
+        rate = SatsPerVByte(min(rate_sat_vb, limits.feerate_max_sat_vb))
+        terms = Terms(rate, withdrawal.max_fee_sats, Multisig(wallet.threshold, len(wallet.keys)))
+        return choose(free, payments_of(withdrawal, parts.genesis), change, terms, required)
+
+    asked_rate = max(await parts.chain.fee_rate_sat_vb(), limits.feerate_min_sat_vb, 1)
+    spending = chosen(asked_rate)
+    if replaced is not None and isinstance(spending, Spending):
+        spending = chosen(max(asked_rate, _rate_to_outbid(replaced[1], spending)))
     if isinstance(spending, Refused):
         return spending
     coins = [
@@ -80,26 +86,36 @@ async def draft(parts: Parts, withdrawal: Withdrawal, state: State, book: Script
     return serialize(build(book, coins, spending.outputs, places if spending.change_index is not None else ()))
 
 
-async def _coins_to_replace(
-    parts: Parts, withdrawal: Withdrawal, state: State, book: ScriptBook
-) -> tuple[OwnCoin, ...]:
-    """Return the coins of the newest release of what `withdrawal` supersedes: with them the two cannot both confirm."""
+async def _replaced(parts: Parts, withdrawal: Withdrawal, state: State, book: ScriptBook) -> tuple[Psbt, Facts] | None:
+    """Return the newest transaction of what `withdrawal` supersedes: sharing its coins, the two cannot both confirm."""
     if withdrawal.relation.kind is not RelationKind.SUPERSEDES:
-        return ()
+        return None
     released = state.releases_of(withdrawal.relation.digests[0])
     session = await parts.store.load(withdrawal.relation.digests[0])
     if not released or session is None or session.value.psbt is None:
-        return ()
+        return None
     psbt = parse(session.value.psbt)
     facts = read_facts(psbt, book, ShapeLimits(highest_change_index=state.highest_change_index(withdrawal.wallet_id)))
-    if isinstance(facts, Refused):
-        return ()
+    return None if isinstance(facts, Refused) else (psbt, facts)
+
+
+def _coins_of(psbt: Psbt, facts: Facts) -> tuple[OwnCoin, ...]:
+    """Return the coins that a transaction of ours spends."""
     found = []
     for fact, said in zip(facts.inputs, psbt.inputs, strict=True):
         raw = b"" if said.previous is None else said.previous.serialize()
         coin = ChainCoin(fact.outpoint, fact.amount_sats, fact.script, height=0, previous_raw=raw)
         found.append(OwnCoin(coin, fact.branch, fact.index))
     return tuple(found)
+
+
+def _rate_to_outbid(replaced: Facts, spending: Spending) -> int:
+    """Return the rate (sat/vB) at which `spending` may take the place of `replaced` in a mempool (BIP-125, rule 3, 4).
+
+    One more than the old rate is not enough: sizes are upper bounds, and a shorter transaction must still pay more.
+    """
+    least_fee = replaced.fee_sats + spending.vsize_vb * INCREMENTAL_RATE_SAT_VB
+    return max(-(-least_fee // spending.vsize_vb), replaced.fee_sats // replaced.vsize_vb + 2)
 
 
 def read_client_psbt(raw: bytes) -> bytes:
