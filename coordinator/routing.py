@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from custody.policy.terms import SignersRequired
 
 ANSWER_TIMEOUT_S = 10  # protocol of the online courier: a signer that is silent this long is passed over
-RETRY_CODES = frozenset({"CHECKPOINT_STALE", "ROLLED_BACK", "LOG_GAP", "COLD_FIRST", "INCLUDED_FIRST", "DELAY_RUNNING"})
+RETRY_CODES = frozenset(
+    {"CHECKPOINT_STALE", "ROLLED_BACK", "LOG_GAP", "COLD_FIRST", "INCLUDED_FIRST", "DELAY_RUNNING", "FROZEN"}
+)
 """Refusals that a later bundle for the same release can cure."""
 
 
@@ -33,6 +35,13 @@ class Standing:
     def is_out(self) -> bool:
         """Return whether asking again is useless."""
         return bool(self.refused) and self.refused not in RETRY_CODES
+
+    def is_resting(self, now: int) -> bool:
+        """Return whether it was asked lately: a refusal that only time or others cure is not provoked on every tick.
+
+        One that misses log entries does not rest: it gets them at once.
+        """
+        return self.asked_at is not None and self.refused != "LOG_GAP" and now < self.asked_at + ANSWER_TIMEOUT_S
 
     def is_awaited(self, now: int) -> bool:
         """Return whether an answer may still come."""
@@ -60,7 +69,7 @@ def next_to_ask(
     included = [n for n in nodes if n.name in required.include and n.name not in signed]
     if included:
         first = included[0]
-        ask = first in open_nodes and not first.is_awaited(now) and (first.is_offline or first.is_ready)
+        ask = first in open_nodes and not first.is_resting(now) and (first.is_offline or first.is_ready)
         return (first.name,) if ask else ()
     return _the_rest(open_nodes, lacking, now)
 
@@ -81,6 +90,6 @@ def offline_candidates(
 def _the_rest(open_nodes: Sequence[Standing], lacking: int, now: int) -> tuple[str, ...]:
     """Return `lacking` healthy online nodes, counting those still awaited; never-asked ones come first."""
     awaited = sum(1 for n in open_nodes if n.is_awaited(now))
-    free = [n for n in open_nodes if not n.is_offline and n.is_ready and not n.is_awaited(now)]
+    free = [n for n in open_nodes if not n.is_offline and n.is_ready and not n.is_resting(now)]
     free.sort(key=lambda n: (n.asked_at is not None, n.asked_at or 0))
     return tuple(n.name for n in free[: max(0, lacking - awaited)])
