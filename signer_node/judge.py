@@ -155,12 +155,14 @@ def prove(
     """Steps 2, 1 and 3: time, rules, the logged release, and the coins; everything later steps stand on."""
     fresh = open_money_checkpoint(state, bundle.log.note)
     time = interval_of(state, fresh, moment)
-    if refused := is_fresh(state, me, fresh, moment, time) or rules_stand(state, me, time):
+    if refused := is_fresh(state, me, fresh, moment, time):
         return refused
     logged = release_is_logged(bundle, state, time)
     if isinstance(logged, Refused):
         return logged
     settled_state, entry, release, t = logged
+    if refused := rules_stand(settled_state, me, time):  # settled: an unfreeze at the log's end counts from its T
+        return refused
     withdrawal = read_withdrawal(bundle.withdrawal)
     wallet = me.genesis.wallet(withdrawal.wallet_id)
     key_index = None if wallet is None else wallet.key_index(me.node)
