@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -26,6 +27,7 @@ from tests.fakes.psbts import (
     coin,
     facts_of,
     valid,
+    wallet_of,
 )
 
 
@@ -69,6 +71,27 @@ def test_read_facts_given_inputs_above_all_money_refuses() -> None:
     coins = [coin(at, amount=MAX_MONEY_SATS * 5 // 7) for at in range(2)]
 
     assert code(serialize(build(BOOK, coins, [TxOut(Sats(PAID_SATS), STRANGER)]))) == "MONEY"
+
+
+def test_read_facts_given_exactly_all_money_is_no_lie() -> None:
+    """21 million coins are the most there can be (consensus: MoneyRange), and that many can be."""
+    psbt = build(BOOK, [coin(0, amount=MAX_MONEY_SATS)], [TxOut(Sats(MAX_MONEY_SATS - 1), STRANGER)])
+
+    assert facts_of(psbt).fee_sats == 1
+
+
+@pytest.mark.parametrize(("threshold", "count"), [(1, 1), (2, 3), (5, 7), (8, 8), (15, 15)])
+@pytest.mark.parametrize("inputs", [1, 3])
+def test_vsize_bound_is_that_of_a_transaction_with_the_longest_signatures(
+    threshold: int, count: int, inputs: int
+) -> None:
+    """Exactly: every signature at its 72 bytes, and nothing added."""
+    book = ScriptBook(wallet_of(threshold, count))
+    psbt = build(book, [coin(at, book=book) for at in range(inputs)], [TxOut(Sats(PAID_SATS), STRANGER)])
+    stack = (b"", *[bytes(72)] * threshold, book.script(0, 0).witness_script)
+    longest = replace(psbt.transaction, inputs=tuple(replace(txin, witness=stack) for txin in psbt.transaction.inputs))
+
+    assert facts_of(psbt, book).vsize_vb == longest.vsize_vb
 
 
 def test_own_payees_given_payments_returns_those_to_our_receiving_branch() -> None:
