@@ -6,7 +6,6 @@ Reading one believes nothing in it: shapes and sizes are checked here, meaning i
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -290,7 +289,7 @@ def _open(raw: bytes, kind: str, max_bytes: int, too_large: str) -> Fields:
 def _base64(text: str) -> bytes:
     try:
         raw = base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error is one; a letter that is not ASCII raises the plain one
         raise MalformedError("BASE64", "expected strict base64") from error
     if base64.b64encode(raw).decode() != text:
         raise MalformedError("BASE64", "expected the one spelling of these bytes")
