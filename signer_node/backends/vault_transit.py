@@ -7,7 +7,6 @@ the node, and policy pins that context, so one node's blob opens under no other 
 from __future__ import annotations
 
 import base64
-import binascii
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -39,7 +38,7 @@ class TransitSeed:
         answer = self._ask("decrypt", {"ciphertext": self._read(), "context": self._context})
         try:
             return bytearray(base64.b64decode(str(answer.get("plaintext", "")), validate=True))
-        except binascii.Error:
+        except ValueError:  # binascii.Error is one; a letter that is not ASCII raises the plain one
             raise IntegrityError("SEED_SHAPE", "expected base64 from decrypt") from None
 
     def probe(self) -> None:
