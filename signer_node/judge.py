@@ -13,7 +13,7 @@ from custody.audit import Cosigned, leaf_hash, verify_inclusion
 from custody.bundle import Behind, Bundle
 from custody.decide import Allow, Deny, check_feerate, decide
 from custody.decide import Case as PolicyCase
-from custody.entries import MoneyEntry, Release, parse_entry
+from custody.entries import Release, parse_entry
 from custody.errors import CustodyError, Refused
 from custody.facts import Facts, ShapeLimits, check_matches, own_payees, read_facts
 from custody.follow import State, advance, family_of, open_money_checkpoint, settled, time_of
@@ -59,6 +59,7 @@ class Cleared:
     """Permission to sign exactly these digests: made by `judge` and by nothing else.
 
     digests: 32 bytes per input.  paths: (branch, index) per input.  pubkeys: this node's own key per input, 33 bytes.
+    release: as it stands in the log, equal in every field to the transaction.
     """
 
     withdrawal_digest: bytes
@@ -71,6 +72,7 @@ class Cleared:
     pubkeys: tuple[bytes, ...]
     lo: int
     raw_bundle: bytes
+    release: Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Case:
     key_index: int
     withdrawal: Withdrawal
     approvals: tuple[tuple[Approval, Signed], ...]
-    entry: MoneyEntry
+    entry_time: int
     release: Release
     t: int
     psbt: Psbt
@@ -160,7 +162,7 @@ def prove(
     logged = release_is_logged(bundle, state, time)
     if isinstance(logged, Refused):
         return logged
-    settled_state, entry, release, t = logged
+    settled_state, entry_time, release, t = logged
     if refused := rules_stand(settled_state, me, time):  # settled: an unfreeze at the log's end counts from its T
         return refused
     withdrawal = read_withdrawal(bundle.withdrawal)
@@ -183,7 +185,7 @@ def prove(
         key_index=key_index,
         withdrawal=withdrawal,
         approvals=approvals,
-        entry=entry,
+        entry_time=entry_time,
         release=release,
         t=t,
         psbt=psbt,
@@ -229,8 +231,12 @@ def rules_stand(state: State, me: Pinned, time: Interval) -> Refused | None:
     return None
 
 
-def release_is_logged(bundle: Bundle, state: State, time: Interval) -> tuple[State, MoneyEntry, Release, int] | Refused:
-    """Step 2, second half: the RELEASE is in the cosigned log, counts, and is recent. Returns the settled state too."""
+def release_is_logged(bundle: Bundle, state: State, time: Interval) -> tuple[State, int, Release, int] | Refused:
+    """Step 2, second half: the RELEASE is in the cosigned log, counts, and is recent.
+
+    Returns:
+        The settled state, the time that the RELEASE's entry names, the RELEASE, its T; or what does not hold.
+    """
     covering = open_money_checkpoint(state, bundle.covering)
     fresh = open_money_checkpoint(state, bundle.log.note).checkpoint
     if (covering.checkpoint.size, covering.checkpoint.root) != (fresh.size, fresh.root):
@@ -241,18 +247,19 @@ def release_is_logged(bundle: Bundle, state: State, time: Interval) -> tuple[Sta
     found = next((r for r in settled_state.releases if r.index == bundle.release_index), None)
     if found is None:
         return Refused("RELEASE_INADMISSIBLE", f"a release that counts at index {bundle.release_index}", "none")
-    raw = _entry_at(bundle)
-    if raw is None:
+    raw, entry_time = _entry_at(bundle), found.release.time
+    if raw is None and bundle.release_index >= bundle.log.first:
         return Refused("RELEASE_MISSING", f"entry {bundle.release_index} in the bundle", "none")
-    if not verify_inclusion(leaf_hash(raw), bundle.release_index, fresh.size, bundle.inclusion, fresh.root):
-        return Refused("INCLUSION", f"a proof of entry {bundle.release_index} in size {fresh.size}", "another")
-    entry = parse_entry(raw)
+    if raw is not None:  # else I followed it before: my own log, whose root the checkpoint confirms, holds it already
+        if not verify_inclusion(leaf_hash(raw), bundle.release_index, fresh.size, bundle.inclusion, fresh.root):
+            return Refused("INCLUSION", f"a proof of entry {bundle.release_index} in size {fresh.size}", "another")
+        entry_time = parse_entry(raw).time
     age_s = time.hi - found.t
     if age_s > state.policy.limits.bundle_max_age_s:
         return Refused("RELEASE_STALE", f"a release at most {state.policy.limits.bundle_max_age_s} s old", f"{age_s} s")
-    if abs(entry.time - found.t) > ENTRY_TIME_TOLERANCE_S:
-        return Refused("ENTRY_TIME", f"within {ENTRY_TIME_TOLERANCE_S} s of {found.t}", str(entry.time))
-    return settled_state, entry, found.release, found.t
+    if abs(entry_time - found.t) > ENTRY_TIME_TOLERANCE_S:
+        return Refused("ENTRY_TIME", f"within {ENTRY_TIME_TOLERANCE_S} s of {found.t}", str(entry_time))
+    return settled_state, entry_time, found.release, found.t
 
 
 def _entry_at(bundle: Bundle) -> bytes | None:
@@ -285,7 +292,7 @@ def shape_is_asked(case: Case) -> Refused | None:
         return refused
     family = family_of(case.state, withdrawal)
     digests = tuple(approval.digest for approval, _ in case.approvals)
-    if family is None or case.release != release_of(withdrawal, digests, facts, family, case.entry.time):
+    if family is None or case.release != release_of(withdrawal, digests, facts, family, case.entry_time):
         return Refused("RELEASE_MISMATCH", "a release of exactly this transaction", "another")
     return None
 
@@ -383,4 +390,5 @@ def _clear(case: Case) -> Cleared:
         pubkeys=tuple(case.book.script(branch, index).pubkeys[case.key_index] for branch, index in paths),
         lo=case.time.lo,
         raw_bundle=case.bundle.raw,
+        release=case.release,
     )

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from custody.bundle import MAX_BUNDLE_BYTES, Answer, Bundle
-from custody.entries import Release, parse_entry
 from custody.errors import MalformedError
 from signer_node.backends import open_backend
 from signer_node.backends.port import Backend
@@ -45,7 +44,7 @@ def open_node(
     followed = Followed(config.state / "followed.log", me.genesis)
 
     def confirm(bundle: Bundle, cleared: Cleared) -> bool:
-        return ask is None or ask(review(bundle, followed.state, _release(bundle)))
+        return ask is None or ask(review(bundle, followed.state, cleared.release))
 
     return Node(
         pinned=me,
@@ -95,10 +94,3 @@ def write_carried(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-
-
-def _release(bundle: Bundle) -> Release:
-    body = parse_entry(bundle.log.entries[bundle.release_index - bundle.log.first]).body
-    if not isinstance(body, Release):
-        raise MalformedError("ENTRY_KIND", "expected a RELEASE")
-    return body

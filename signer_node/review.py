@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from custody.address import address_of
+from custody.address import address_of, script_of
 from custody.approval import read_approval
 from custody.bundle import Bundle
 from custody.entries import Release
 from custody.follow import State
+from custody.transaction import TxOut
 from custody.units import btc_text
+from custody.wallet import Network
 from custody.withdrawal import Withdrawal, read_withdrawal
 from custody.words import word_rows
 
@@ -31,7 +33,7 @@ def review(bundle: Bundle, state: State, release: Release) -> str:
     for payment in release.payments:
         lines.append(f"  pay {btc_text(payment.amount)} BTC to")
         lines.append(f"      {address_groups(address_of(payment.script, network))}")
-        lines.extend(f'      requester says: "{label}"' for label in _labels(withdrawal, payment.amount))
+        lines.extend(f'      requester says: "{label}"' for label in _labels(withdrawal, payment, network))
     if not release.payments:
         lines.append("  pays nobody: the coins come back to us")
     for index, amount in release.change:
@@ -48,8 +50,13 @@ def review(bundle: Bundle, state: State, release: Release) -> str:
     return "\n".join(lines)
 
 
-def _labels(withdrawal: Withdrawal, amount: int) -> list[str]:
-    return [p.label for p in withdrawal.payments if p.amount_sats == amount and p.label]
+def _labels(withdrawal: Withdrawal, payment: TxOut, network: Network) -> list[str]:
+    """Return what the requester says of exactly this payment: same script, same amount."""
+    return [
+        said.label
+        for said in withdrawal.payments
+        if said.label and (script_of(said.address, network), said.amount_sats) == (payment.script, payment.amount)
+    ]
 
 
 def _approvers(bundle: Bundle) -> list[str]:
