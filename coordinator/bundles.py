@@ -29,9 +29,12 @@ async def make_bundle(parts: Parts, session: Session, node: str, node_size: int)
     notes = await parts.logs.fresh(Log.MONEY)
     if notes is None or notes.size <= session.release_index:
         raise UnavailableError("NOT_VOUCHED", "expected enough witnesses' cosignatures over the release")
-    first = min(node_size, session.release_index)
-    entries = await parts.store.entries(Log.MONEY, first, notes.size, MAX_ENTRIES_IN_BUNDLE_BYTES)
-    if len(entries) < notes.size - first:
+    # With its RELEASE where that fits; else, to a node that followed it already, only what it lacks.
+    for first in sorted({min(node_size, session.release_index), min(node_size, notes.size)}):
+        entries = await parts.store.entries(Log.MONEY, first, notes.size, MAX_ENTRIES_IN_BUNDLE_BYTES)
+        if len(entries) == notes.size - first:
+            break
+    else:
         return None
     statements = await parts.followed.statements(entries)
     return Bundle(
