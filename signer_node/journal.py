@@ -36,13 +36,13 @@ class Journal:
         for raw in records:
             self._take(raw)
 
-    def has(self, txid: bytes) -> bool:
-        """Return whether this transaction (32 bytes, wire order, unsigned) was journalled before."""
-        return any(own.txid == txid for own in self.signed)
+    def has(self, digest: bytes, txid: bytes) -> bool:
+        """Return whether this transaction (32 bytes, wire order, unsigned) was journalled for this withdrawal."""
+        return any((own.withdrawal_digest, own.txid) == (digest, txid) for own in self.signed)
 
     def record(self, cleared: Cleared) -> None:
         """Make durable that `cleared` is about to be signed; a repeat only moves the high-water mark."""
-        own = () if self.has(cleared.txid) else [cleared]
+        own = () if self.has(cleared.withdrawal_digest, cleared.txid) else [cleared]
         if not own and cleared.lo <= self.high_water:
             return
         raw = encode(
