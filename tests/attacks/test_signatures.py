@@ -271,6 +271,18 @@ def test_atk_065_signatures_hidden_in_a_final_witness_count_only_where_they_are_
     assert found == (good,)
 
 
+def test_atk_065_final_witness_beside_partial_signatures_is_ignored() -> None:
+    """Where a signer sends signatures as such, nothing is looked for elsewhere."""
+    partial, other = signed_by(0, valid())[0], signed_by(1, valid())[0]
+    witness = b"\x03" + sized(b"") + sized(partial.signature) + sized(other.signature)
+
+    def both(raw: RawPsbt) -> None:
+        put(raw.inputs[0], b"\x02" + partial.pubkey, partial.signature)
+        put(raw.inputs[0], b"\x08", witness)
+
+    assert from_foreign_psbt(valid(), changed(both)) == (partial,)
+
+
 def test_atk_065_our_own_finalizer_makes_the_witness() -> None:
     """An empty dummy, m signatures, the script; nothing of what signers call final."""
     complete = accepted(*signed_by(0, valid()), *signed_by(1, valid()))

@@ -66,6 +66,32 @@ def test_read_facts_given_a_hint_proves_a_coin_at_any_index(index: int) -> None:
     assert facts_of(psbt).inputs[0].index == index
 
 
+def test_read_facts_given_a_hint_of_two_steps_proves_a_coin_and_one_of_one_step_does_not() -> None:
+    """Branch and index are enough: what stands before them is not ours to judge."""
+    place = (0).to_bytes(4, "little") + (5_000).to_bytes(4, "little")
+    psbt = build(BOOK, [coin(0, 0, 5_000)], [TxOut(Sats(PAID_SATS), STRANGER)])
+
+    def hinted(path: bytes) -> str:
+        raw = RawPsbt.of(psbt)
+        raw.inputs[0] = [(key, bytes(4) + path if key[0] == 6 else value) for key, value in raw.inputs[0]]
+        return code(raw.to_bytes())
+
+    assert hinted(place) == "OK"
+    assert hinted(bytes(400) + place) == "OK"
+    assert hinted(place[4:]) == "FOREIGN_INPUT"
+
+
+def test_read_facts_given_change_without_hints_names_it_up_to_a_thousand_beyond_the_log() -> None:
+    """Change that went too far is told as such where it can be found without searching for ever."""
+    found = {}
+    for index in (1_009, 1_010, 1_011):
+        psbt = build(BOOK, [coin(0)], [TxOut(Sats(PAID_SATS), BOOK.script(1, index).script)])
+        facts = read_facts(psbt, BOOK, ShapeLimits(highest_change_index=10))
+        found[index] = facts.code if isinstance(facts, Refused) else "payment"
+
+    assert found == {1_009: "CHANGE_INDEX", 1_010: "CHANGE_INDEX", 1_011: "payment"}
+
+
 def test_read_facts_given_inputs_above_all_money_refuses() -> None:
     """Two coins of 15 million each cannot exist together."""
     coins = [coin(at, amount=MAX_MONEY_SATS * 5 // 7) for at in range(2)]
