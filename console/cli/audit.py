@@ -1,0 +1,174 @@
+"""audit: verify an export with nothing but pinned keys, fetch one, keep a checkpoint to compare the next with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from console.cli.office import Office, connected, invocation
+
+if TYPE_CHECKING:
+    from custody.audit import ExportKeys, Verdict
+    from custody.canonical import Json
+    from custody.genesis import Genesis
+
+app = typer.Typer(rich_markup_mode=None)
+group = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Verify and export the logs.")
+app.add_typer(group, name="audit")
+EXIT_CODES = {
+    "OK": 0,
+    "TRUNCATED": 10,
+    "MODIFIED": 11,
+    "FORK": 12,
+    "ROLLED_BACK": 13,
+    "UNSIGNED": 14,
+    "POLICY_VIOLATION": 15,
+}
+MAX_NOTE_BYTES = 64 * 1024
+MAX_EXPORT_FILE_BYTES = 2 * 1024 * 1024 * 1024  # both logs whole; read at once
+
+
+@group.command()
+def verify(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The export.")],
+    known: Annotated[Path | None, typer.Option(help="A checkpoint that you hold from elsewhere.")] = None,
+    genesis: Annotated[
+        str | None, typer.Option(metavar="HASH", help="Hash of the genesis you trust, instead of the pinned one.")
+    ] = None,
+    level: Annotated[str, typer.Option(help="log: these are the entries; full: and they keep the rules.")] = "full",
+) -> None:
+    """Verify an export, offline.
+
+    Exit codes: 0 OK, 10 TRUNCATED, 11 MODIFIED, 12 FORK, 13 ROLLED_BACK, 14 UNSIGNED, 15 POLICY_VIOLATION.
+    """
+    from console.files import read_file
+    from console.replay import replay
+    from custody.audit import verify_export
+    from custody.errors import MalformedError
+
+    if level not in ("log", "full"):
+        raise typer.BadParameter("expected log or full", param_hint="--level")
+    raw = read_file(file, MAX_EXPORT_FILE_BYTES)
+    trusted = invocation(context).genesis() if genesis is None else _genesis_inside(raw, genesis)
+    try:
+        note = None if known is None else read_file(known, MAX_NOTE_BYTES).decode()
+    except UnicodeDecodeError as error:
+        raise MalformedError("CHECKPOINT", f"expected a checkpoint in {known}") from error
+    verdict = verify_export(raw, _keys(trusted), note, replay if level == "full" else None)
+    _say(context, verdict, level)
+
+
+def _genesis_inside(raw: bytes, typed: str) -> Genesis:
+    """Return the genesis in the export's first line, if it has the hash that the auditor trusts."""
+    from console.refusal import refuse
+    from custody.audit import genesis_of
+    from custody.fields import parse_hex
+    from custody.genesis import parse_genesis
+
+    wanted = parse_hex(typed, "--genesis", 32)
+    signed = genesis_of(raw)
+    if signed.digest != wanted:
+        refuse("GENESIS_OTHER", wanted.hex(), signed.digest.hex())
+    return parse_genesis(signed)
+
+
+def _keys(genesis: Genesis) -> ExportKeys:
+    from custody.audit import ExportKeys
+    from custody.follow import witness_keys
+
+    roots = genesis.policy.roots
+    return ExportKeys(genesis.hash, roots.log_key, witness_keys(genesis.policy), roots.w)
+
+
+def _say(context: typer.Context, verdict: Verdict, level: str) -> None:
+    from console.pages import utc
+
+    value: dict[str, Json] = {"verdict": verdict.kind.value, "level": level, "anchored": verdict.anchored}
+    numbers = {"index": verdict.index, "line": verdict.line, "size": verdict.size, "event_size": verdict.event_size}
+    value |= {key: found for key, found in (numbers | {"time": verdict.time}).items() if found >= 0}
+    texts = {"detail": verdict.detail, "withdrawal": verdict.withdrawal}
+    value |= {key: found for key, found in texts.items() if found}
+    if verdict.log is not None:
+        value["log"] = verdict.log.value
+    if verdict.pruned:
+        value["pruned"] = verdict.pruned
+    lines = [_headline(verdict)]
+    if verdict.kind.value != "OK":
+        log = f"{verdict.log.value} log, " if verdict.log is not None else ""
+        where = f"{log}line {verdict.line}: " if verdict.line > 0 else ""
+        lines.append(f"  {where}{verdict.detail}")
+    else:
+        lines.append(f"  {verdict.size} money entries, {verdict.event_size} events, level {level}")
+        lines.append(f"  w witnesses vouched for it at {utc(verdict.time)}")
+        lines += [f"  {verdict.detail}"] if verdict.detail else []
+        lines += [] if verdict.anchored else ["  Newer entries may be missing: compare with --known CHECKPOINT"]
+    invocation(context).output.done(value, *lines)
+    if code := EXIT_CODES[verdict.kind.value]:
+        raise typer.Exit(code)
+
+
+def _headline(verdict: Verdict) -> str:
+    """Return the verdict; never a bare OK where nothing outside the export was compared."""
+    from console.pages import utc
+
+    if verdict.kind.value == "OK" and not verdict.anchored:
+        return f"as of size {verdict.size}, {utc(verdict.time)}"
+    return str(verdict)
+
+
+@group.command("export")
+def export_logs(context: typer.Context, out: Annotated[Path, typer.Option(help="New file.")]) -> None:
+    """Fetch both logs with every statement into one file, for `audit verify`."""
+    connected(context, lambda office: _export(office, out))
+
+
+async def _export(office: Office, out: Path) -> None:
+    from custody.errors import ConflictError, MalformedError
+
+    try:
+        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError as error:
+        raise ConflictError("FILE_EXISTS", f"expected no file {out} yet") from error
+    except OSError as error:
+        raise MalformedError("FILE_UNWRITABLE", f"expected to write {out}: {error.strerror}") from error
+    with os.fdopen(descriptor, "wb") as file:
+        size = await office.client.export(file.write)
+    office.output.done({"file": str(out), "bytes": size}, f"{size:,} bytes in {out}; now: keyturn audit verify {out}")
+
+
+@group.command()
+def checkpoint(
+    context: typer.Context,
+    out: Annotated[Path | None, typer.Option(help="New file, to keep for --known.")] = None,
+    log: Annotated[str, typer.Option(help="money or event")] = "money",
+) -> None:
+    """Fetch a fresh checkpoint and verify it under the pinned keys."""
+    connected(context, lambda office: _checkpoint(office, out, log))
+
+
+async def _checkpoint(office: Office, out: Path | None, name: str) -> None:
+    from console.files import write_new
+    from console.pages import utc
+    from custody.audit import Log, open_checkpoint, origin_of
+    from custody.errors import IntegrityError
+    from custody.follow import witness_keys
+
+    which = next((log for log in Log if log.value == name), None)
+    if which is None:
+        raise typer.BadParameter("expected money or event", param_hint="--log")
+    roots = office.policy.roots
+    note = await office.client.checkpoint(which)
+    found = open_checkpoint(note, roots.log_key, origin_of(office.genesis.hash, which), witness_keys(office.policy))
+    vouched = found.oldest_counted(roots.w)
+    if vouched is None:
+        raise IntegrityError("CHECKPOINT_UNDERSIGNED", f"expected {roots.w} witnesses, found {len(found.counted)}")
+    if out is not None:
+        write_new(out, note.encode())
+    value: dict[str, Json] = {"log": name, "size": found.checkpoint.size, "time": vouched, "note": note}
+    value["root"] = found.checkpoint.root.hex()
+    told = f"{name} log: {found.checkpoint.size} entries, root {found.checkpoint.root.hex()}"
+    office.output.done(value, told, f"  {roots.w} of {len(roots.witnesses)} witnesses vouched for it by {utc(vouched)}")

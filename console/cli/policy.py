@@ -1,0 +1,130 @@
+"""policy: the rules that were pinned, the freezes in force, and what the rules say of one withdrawal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from console.cli.office import Office, connected
+from console.cli.output import Part, Table
+
+if TYPE_CHECKING:
+    from console.views import FreezeView, RulesView
+    from custody.canonical import Json
+    from custody.policy import Policy
+
+app = typer.Typer(rich_markup_mode=None)
+group = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The rules, and what they say of a withdrawal.")
+app.add_typer(group, name="policy")
+
+
+@group.command("show")
+def show_policy(
+    context: typer.Context,
+    document: Annotated[bool, typer.Option("--document", help="The whole document as JSON.")] = False,
+) -> None:
+    """Show the pinned rules, whether the coordinator serves the same, and the freezes in force."""
+    connected(context, lambda office: _show(office, document))
+
+
+async def _show(office: Office, whole: bool) -> None:
+    from custody.canonical import decode
+
+    served = await office.client.rules()
+    policy = office.policy
+    _check_same(policy, served)
+    if whole:
+        office.output.line({"rules": decode(office.genesis.rules_document)})
+        return
+    value: dict[str, Json] = {
+        "policy_hash": policy.hash.hex(),
+        "version": policy.version,
+        "not_after": policy.not_after,
+        "pending": served.pending,
+        "rules": [{"id": r.id, "kind": r.kind.value, "mode": r.mode.value} for r in policy.rules],
+        "people": {p.name: list(p.groups) for p in policy.principals},
+        "freezes": freezes_json(served.freezes),
+    }
+    parts: list[Part] = [*_head_lines(policy, served.pending), _rules_table(policy), "", _people_table(policy)]
+    if served.freezes:
+        parts += ["", "FREEZES IN FORCE, says the coordinator:", freezes_table(served.freezes)]
+    office.output.done(value, *parts)
+
+
+def _check_same(policy: Policy, served: RulesView) -> None:
+    """Refuse to show pinned rules as if they were in force where the coordinator serves others."""
+    from console.reading import believed
+    from console.refusal import refuse
+    from custody.canonical import decode
+    from custody.policy import policy_hash
+
+    found = believed(lambda: policy_hash(decode(served.document)))
+    if found != policy.hash:
+        refuse("RULES_OTHER", f"the pinned rules {policy.hash.hex()[:16]}", found.hex()[:16])
+
+
+def _head_lines(policy: Policy, pending: int) -> list[str]:
+    from console.pages import span, utc
+
+    admin, limits = policy.admin, policy.limits
+    return [
+        f"rules      {policy.policy_id} version {policy.version}, {policy.hash.hex()[:16]}, {pending} pending",
+        f"valid      {utc(policy.effective_from)} to {utc(policy.not_after)}",
+        f"change     {admin.change_quorum.threshold} of {', '.join(admin.change_quorum.groups)}; "
+        f"loosening waits {span(admin.loosen_delay_s)}",
+        f"freeze     {admin.freeze.threshold} of {', '.join(admin.freeze.groups)}; "
+        f"unfreeze {admin.unfreeze.threshold} of {', '.join(admin.unfreeze.groups)}",
+        f"fees       {limits.feerate_min_sat_vb} to {limits.feerate_max_sat_vb} sat/vB",
+        "",
+    ]
+
+
+def _rules_table(policy: Policy) -> Table:
+    rows = [
+        (r.kind.value, r.id, "" if r.mode.value == "enforce" else r.mode.value, r.description) for r in policy.rules
+    ]
+    return Table(("kind", "rule", "mode", "says"), rows)
+
+
+def _people_table(policy: Policy) -> Table:
+    rows = [(p.name, p.org, ", ".join(p.groups) or ("service" if p.is_service else "")) for p in policy.principals]
+    return Table(("who", "of", "groups"), rows)
+
+
+@group.command()
+def explain(context: typer.Context, withdrawal: Annotated[str, typer.Argument(metavar="DIGEST|ID")]) -> None:
+    """Say what the rules say of a withdrawal now, rule by rule, as the coordinator judges it."""
+    connected(context, lambda office: _explain(office, withdrawal))
+
+
+async def _explain(office: Office, name: str) -> None:
+    from console.showing import decision_json, decision_lines, missing_lines
+
+    view = await office.find(name)
+    decision, missing = await office.client.explain(view.digest)
+    if decision.policy_hash and decision.policy_hash != office.policy.hash:
+        office.output.warn("The coordinator judged under rules other than the pinned ones.")
+    lines = [*decision_lines(decision), *(f"  missing {line}" for line in missing_lines(missing))]
+    office.output.done(
+        {
+            "digest": view.digest.hex(),
+            "decision": decision_json(decision),
+            "missing": [{"rule": m.rule, "of": m.of, "needed": m.needed, "could": list(m.could)} for m in missing],
+        },
+        *lines,
+    )
+
+
+def freezes_json(freezes: Sequence[FreezeView]) -> list[Json]:
+    """Return the freezes for programs."""
+    return [{"freeze_id": f.freeze_id, "by": f.by, "since": f.since, "lapses_at": f.lapses_at} for f in freezes]
+
+
+def freezes_table(freezes: Sequence[FreezeView]) -> Table:
+    """Return the freezes for people."""
+    from console.pages import utc
+
+    rows = [(f.freeze_id, f.by, utc(f.since), utc(f.lapses_at) if f.lapses_at else "") for f in freezes]
+    return Table(("freeze", "by", "since", "lapses"), rows)

@@ -1,0 +1,146 @@
+"""approve, reject, veto, freeze: one person's key over what that person's own program showed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from console.cli.office import Office, connected
+
+if TYPE_CHECKING:
+    from console.views import WithdrawalView
+    from custody.follow import State
+    from custody.statements import Signed
+
+app = typer.Typer(rich_markup_mode=None)
+APPROVAL_SECONDS = 86_400  # rules and withdrawal may end it earlier
+Withdrawal = Annotated[str, typer.Argument(metavar="DIGEST|ID", help="Also INITIATOR/ID, or 8 digits of a digest.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.command()
+def approve(
+    context: typer.Context,
+    withdrawal: Withdrawal,
+    expires: Annotated[int, typer.Option(min=60, metavar="SECONDS", help="How long your approval counts.")] = (
+        APPROVAL_SECONDS
+    ),
+    yes: Yes = False,
+) -> None:
+    """Read a withdrawal whole, compare its words, and approve it with your key."""
+    connected(context, lambda office: _approve(office, withdrawal, expires, yes))
+
+
+async def _approve(office: Office, name: str, expires_s: int, yes: bool) -> None:
+    # Plan: 1 the log is fresh · 2 the statement is our initiator's · 3 nothing ended it · 4 read · 5 sign · 6 send.
+    from console.drafts import already_paid, outputs_of
+    from console.pages import withdrawal_lines
+    from console.showing import standing_lines, view_json
+    from custody.approval import Approval, Decision
+    from custody.statements import Kind, sign
+
+    seed = office.seed()
+    state = await office.fresh_state()
+    view = await office.find(name)
+    _check_open(office, view, state)
+    paid = already_paid(state, outputs_of(view.withdrawal.payments, office.genesis.network), office.now)
+    office.output.page(withdrawal_lines(view.withdrawal, state.policy, office.genesis, paid, office.now))
+    office.output.confirm(f"Approve it as {office.config.me}, having compared the words?", yes)
+    until = min(office.now + expires_s, view.withdrawal.expires_at)
+    said = Approval(office.genesis.hash, view.digest, Decision.APPROVE, office.config.me, office.now, until)
+    after, created = await office.client.approve(sign(Kind.APPROVAL, said.to_json(), seed), view.digest)
+    value = view_json(after, state.policy, office.now) | {"created": created}
+    office.output.done(value, "", *standing_lines(after, state.policy, office.now))
+
+
+def _check_open(office: Office, view: WithdrawalView, state: State) -> None:
+    """Refuse to approve what is not a living withdrawal of our initiator, or our own."""
+    from console.refusal import refuse, refuse_if
+    from custody.people import check_initiator
+
+    asked, now = view.withdrawal, office.now
+    if asked.genesis != office.genesis.hash:
+        refuse("GENESIS_OTHER", "a withdrawal under the pinned genesis", asked.genesis.hex())
+    if office.genesis.wallet(asked.wallet_id) is None or asked.network != office.genesis.network.value:
+        refuse("WALLET_OTHER", f"a wallet of the genesis on {office.genesis.network.value}", asked.wallet_id.hex())
+    refuse_if(check_initiator(state.policy, asked, view.signed, now))
+    if asked.initiator == office.config.me:
+        refuse("APPROVAL_SELF", "an approver other than the initiator", office.config.me)
+    if now >= asked.expires_at:
+        refuse("WITHDRAWAL_EXPIRED", f"a withdrawal valid at {now}", f"one until {asked.expires_at}")
+    if (stop := state.is_stopped(asked)) is not None:
+        refuse("STOPPED", "a withdrawal that nobody stopped", f"a {stop.cause.value} by {stop.by}")
+    if state.is_frozen(now):
+        office.output.warn("A FREEZE is in force: nothing is signed until it is lifted.")
+
+
+@app.command()
+def reject(
+    context: typer.Context,
+    withdrawal: Withdrawal,
+    reason: Annotated[str, typer.Option(help="A note for yourself: it stays on this machine.")] = "",
+    yes: Yes = False,
+) -> None:
+    """Reject a withdrawal: final, whatever others say."""
+    connected(context, lambda office: _end(office, withdrawal, "reject", reason, yes))
+
+
+@app.command()
+def veto(context: typer.Context, withdrawal: Withdrawal, reason: str = "", yes: Yes = False) -> None:
+    """Veto a withdrawal: final, whatever others say."""
+    connected(context, lambda office: _end(office, withdrawal, "veto", reason, yes))
+
+
+async def _end(office: Office, name: str, how: str, reason: str, yes: bool) -> None:
+    """Stop a withdrawal; needs no fresh log: a stop can only protect."""
+    from console.memory import load_memory, save_memory
+    from console.pages import withdrawal_lines
+    from console.showing import standing_lines, view_json
+
+    seed, view = office.seed(), await office.find(name)
+    office.output.page(withdrawal_lines(view.withdrawal, office.policy, office.genesis, (), office.now))
+    office.output.confirm(f"End it for ever by a {how} as {office.config.me}?", yes)
+    after = await office.client.stop(_stop(office, view, how, seed), view.digest)
+    if reason:
+        memory = load_memory(office.config.memory, office.genesis.hash)
+        save_memory(office.config.memory, memory.with_note(view.digest, reason))
+    value = view_json(after, office.policy, office.now)
+    office.output.done(value, "", *standing_lines(after, office.policy, office.now))
+
+
+def _stop(office: Office, view: WithdrawalView, how: str, seed: bytes) -> Signed:
+    from custody.approval import Approval, Decision
+    from custody.entries import StopCause, StopStatement
+    from custody.statements import Kind, sign
+
+    genesis, me, now = office.genesis.hash, office.config.me, office.now
+    if how == "veto":
+        return sign(Kind.STOP, StopStatement(genesis, view.digest, StopCause.VETO, me, now).to_json(), seed)
+    said = Approval(genesis, view.digest, Decision.REJECT, me, now, max(now + 1, view.withdrawal.expires_at))
+    return sign(Kind.APPROVAL, said.to_json(), seed)
+
+
+@app.command()
+def freeze(context: typer.Context, yes: Yes = False) -> None:
+    """Stop every signature of every wallet, at once; one person's freeze lapses after 72 h unless a second joins."""
+    connected(context, lambda office: _freeze(office, yes))
+
+
+async def _freeze(office: Office, yes: bool) -> None:
+    from console.cli.policy import freezes_json, freezes_table
+    from console.refusal import refuse
+    from custody.entries import Freeze
+    from custody.statements import Kind, sign
+
+    seed, me = office.seed(), office.config.me
+    groups = office.policy.admin.freeze.groups
+    person = office.policy.principal(me)
+    if person is None or not set(groups) & set(person.groups):
+        refuse("MAY_NOT_FREEZE", f"somebody of {', '.join(groups)}", me)
+    office.output.confirm(f"Freeze everything as {me}?", yes)
+    statement = Freeze(office.genesis.hash, os.urandom(16), me, office.now)
+    freezes = await office.client.freeze(sign(Kind.FREEZE, statement.to_json(), seed))
+    value = {"freeze_id": statement.freeze_id.hex(), "freezes": freezes_json(freezes)}
+    office.output.done(value, f"frozen; its id is {statement.freeze_id.hex()}", freezes_table(freezes))

@@ -1,0 +1,256 @@
+"""The coordinator as a client sees it: typed calls, frozen answers, nothing believed that can be computed.
+
+One channel over mutual TLS 1.3. Refusals and failures come out as the errors of `custody.errors` and
+`console.channel.CallRefusedError`, each with its stable code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Self
+
+from console.channel import Address, call, open_channel, stream
+from console.reading import believed, read_decision, read_freeze_view, read_missing, read_node, read_rules, read_view
+from console.statements import read_signed, write_signed
+from console.views import (
+    Balance,
+    DecisionView,
+    DeltaPage,
+    FreezeView,
+    LogPage,
+    Missing,
+    NodeView,
+    Place,
+    RulesView,
+    Stage,
+    WithdrawalView,
+)
+from custody.audit import Log
+from custody.errors import IntegrityError
+from custody.statements import Signed
+from custody.v1 import (
+    approval_pb2,
+    approval_pb2_grpc,
+    audit_pb2,
+    audit_pb2_grpc,
+    chain_pb2,
+    chain_pb2_grpc,
+    courier_pb2,
+    courier_pb2_grpc,
+    policy_pb2,
+    policy_pb2_grpc,
+    signer_pb2,
+    signer_pb2_grpc,
+    wallet_pb2,
+    wallet_pb2_grpc,
+    withdrawal_pb2,
+    withdrawal_pb2_grpc,
+)
+
+PAGE = 50  # withdrawals of one page
+ENTRIES_PAGE = 1_000  # the most that the coordinator gives at once
+MAX_EXPORT_BYTES = 2 * 1024 * 1024 * 1024  # both logs whole; an endless stream must not fill the disk
+_LOGS = {Log.MONEY: audit_pb2.LOG_MONEY, Log.EVENT: audit_pb2.LOG_EVENT}
+
+
+class Client:
+    """One connection to one coordinator; use it with `async with`."""
+
+    def __init__(self, address: Address) -> None:
+        self._channel = open_channel(address)
+        self._withdrawals = withdrawal_pb2_grpc.WithdrawalServiceStub(self._channel)
+        self._approvals = approval_pb2_grpc.ApprovalServiceStub(self._channel)
+        self._signers = signer_pb2_grpc.SignerServiceStub(self._channel)
+        self._couriers = courier_pb2_grpc.CourierServiceStub(self._channel)
+        self._wallets = wallet_pb2_grpc.WalletServiceStub(self._channel)
+        self._policy = policy_pb2_grpc.PolicyServiceStub(self._channel)
+        self._audit = audit_pb2_grpc.AuditServiceStub(self._channel)
+        self._chain = chain_pb2_grpc.ChainServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    # Withdrawals
+
+    async def propose(self, signed: Signed, psbt: bytes | None = None) -> tuple[WithdrawalView, bool]:
+        """Carry a signed withdrawal; return it as it then stands, and whether it is new.
+
+        Raises:
+            IntegrityError: DIGEST_OTHER where the coordinator answers about another withdrawal.
+        """
+        carried = write_signed(signed)
+        if psbt is None:
+            answer = await call(self._withdrawals.Propose, withdrawal_pb2.ProposeRequest(withdrawal=carried))
+            return _of(signed.digest, read_view(answer.withdrawal)), answer.created
+        request = withdrawal_pb2.ProposePsbtRequest(withdrawal=carried, psbt=psbt)
+        with_psbt = await call(self._withdrawals.ProposePsbt, request)
+        return _of(signed.digest, read_view(with_psbt.withdrawal)), with_psbt.created
+
+    async def withdrawal(self, digest: bytes) -> WithdrawalView:
+        """Return the withdrawal with `digest` (32 bytes), with its history."""
+        answer = await call(self._withdrawals.GetWithdrawal, withdrawal_pb2.GetWithdrawalRequest(digest=digest))
+        return _of(digest, read_view(answer.withdrawal))
+
+    async def withdrawal_named(self, initiator: str, withdrawal_id: str) -> WithdrawalView:
+        """Return the withdrawal that `initiator` called `withdrawal_id`, with its history."""
+        name = withdrawal_pb2.WithdrawalName(initiator=initiator, withdrawal_id=withdrawal_id)
+        answer = await call(self._withdrawals.GetWithdrawal, withdrawal_pb2.GetWithdrawalRequest(name=name))
+        view = read_view(answer.withdrawal)
+        if (view.withdrawal.initiator, view.withdrawal.withdrawal_id) != (initiator, withdrawal_id):
+            raise IntegrityError("WITHDRAWAL_OTHER", f"expected {initiator}/{withdrawal_id}, found another")
+        return view
+
+    async def withdrawals(
+        self, stages: tuple[Stage, ...] = (), token: str = "", page_size: int = PAGE
+    ) -> tuple[tuple[WithdrawalView, ...], str]:
+        """Return one page of withdrawals, newest first, and the token of the next ("" on the last)."""
+        wanted = [withdrawal_pb2.Stage.Value(f"STAGE_{stage.name}") for stage in stages]
+        request = withdrawal_pb2.ListWithdrawalsRequest(page_size=page_size, page_token=token, stages=wanted)
+        answer = await call(self._withdrawals.ListWithdrawals, request)
+        return tuple(read_view(found) for found in answer.withdrawals), answer.next_page_token
+
+    async def watch(self, digest: bytes | None, deadline_s: float) -> AsyncIterator[WithdrawalView]:
+        """Yield a withdrawal (all of them where None) now and at each change, for at most `deadline_s`."""
+        request = withdrawal_pb2.WatchWithdrawalsRequest(digest=digest or b"")
+        async for answer in stream(self._withdrawals.WatchWithdrawals, request, deadline_s):
+            view = read_view(answer.withdrawal)
+            yield view if digest is None else _of(digest, view)
+
+    async def cancel(self, stop: Signed, digest: bytes) -> WithdrawalView:
+        """Carry a signed cancel of `digest`."""
+        answer = await call(
+            self._withdrawals.CancelWithdrawal, withdrawal_pb2.CancelWithdrawalRequest(stop=write_signed(stop))
+        )
+        return _of(digest, read_view(answer.withdrawal))
+
+    # People
+
+    async def approve(self, approval: Signed, digest: bytes) -> tuple[WithdrawalView, bool]:
+        """Carry a signed approval of `digest`; return the withdrawal then, and whether the approval is new."""
+        request = approval_pb2.SubmitApprovalRequest(approval=write_signed(approval))
+        answer = await call(self._approvals.SubmitApproval, request)
+        return _of(digest, read_view(answer.withdrawal)), answer.created
+
+    async def stop(self, stop: Signed, digest: bytes) -> WithdrawalView:
+        """Carry a signed reject or veto of `digest`."""
+        answer = await call(self._approvals.SubmitStop, approval_pb2.SubmitStopRequest(stop=write_signed(stop)))
+        return _of(digest, read_view(answer.withdrawal))
+
+    async def freeze(self, freeze: Signed) -> tuple[FreezeView, ...]:
+        """Carry a signed freeze; return the freezes in force."""
+        answer = await call(self._policy.Freeze, policy_pb2.FreezeRequest(freeze=write_signed(freeze)))
+        return tuple(read_freeze_view(found) for found in answer.freezes)
+
+    async def unfreeze(self, unfreeze: Signed) -> tuple[FreezeView, ...]:
+        """Carry an unfreeze with its signatures; return the freezes still in force."""
+        answer = await call(self._policy.Unfreeze, policy_pb2.UnfreezeRequest(unfreeze=write_signed(unfreeze)))
+        return tuple(read_freeze_view(found) for found in answer.freezes)
+
+    async def rules(self) -> RulesView:
+        """Return the rules and freezes as served."""
+        return read_rules(await call(self._policy.GetRules, policy_pb2.GetRulesRequest()))
+
+    async def explain(self, digest: bytes) -> tuple[DecisionView, tuple[Missing, ...]]:
+        """Return what the coordinator says that the rules say of `digest`."""
+        answer = await call(self._policy.Explain, policy_pb2.ExplainRequest(withdrawal_digest=digest))
+        missing = tuple(read_missing(found) for found in answer.missing_approvals)
+        return believed(lambda: read_decision(answer.decision)), missing
+
+    # Wallets, signers, chain
+
+    async def next_place(self, wallet_id: bytes) -> Place:
+        """Return where the next deposit address stands; the caller derives it himself."""
+        key = wallet_pb2.WalletKey(wallet_id=wallet_id)
+        answer = await call(self._wallets.NextAddress, wallet_pb2.NextAddressRequest(wallet=key))
+        return Place(answer.wallet_id, answer.branch, answer.index)
+
+    async def balance(self, wallet_id: bytes) -> Balance:
+        """Return what the chain backend says that a wallet holds."""
+        key = wallet_pb2.WalletKey(wallet_id=wallet_id)
+        answer = await call(self._wallets.GetBalance, wallet_pb2.GetBalanceRequest(wallet=key))
+        return Balance(answer.confirmed_sats, answer.reserved_sats, answer.immature_sats, answer.height)
+
+    async def genesis(self) -> Signed:
+        """Return the genesis as served; nobody pins it from here."""
+        answer = await call(self._wallets.GetGenesis, wallet_pb2.GetGenesisRequest())
+        return believed(lambda: read_signed(answer.genesis))
+
+    async def signers(self) -> tuple[tuple[NodeView, ...], int]:
+        """Return every node of the rules, and the size of the money log."""
+        answer = await call(self._signers.ListSigners, signer_pb2.ListSignersRequest())
+        return believed(lambda: tuple(read_node(found) for found in answer.nodes)), answer.money_size
+
+    async def mine(self, blocks: int, script: bytes) -> tuple[int, bytes]:
+        """Mine on the embedded regtest; return height and hash (32 bytes, wire order) of the last block."""
+        answer = await call(self._chain.Mine, chain_pb2.MineRequest(blocks=blocks, script=script))
+        return answer.height, answer.block_hash
+
+    # Couriers
+
+    async def export_bundle(self, digest: bytes, node: str) -> bytes:
+        """Return the bundle document of a withdrawal for a node."""
+        request = courier_pb2.ExportBundleRequest(withdrawal_digest=digest, node=node)
+        return (await call(self._couriers.ExportBundle, request)).bundle
+
+    async def import_answer(self, answer: bytes, digest: bytes) -> WithdrawalView:
+        """Carry a node's answer about `digest`."""
+        request = courier_pb2.ImportAnswerRequest(answer=answer)
+        return _of(digest, read_view((await call(self._couriers.ImportAnswer, request)).withdrawal))
+
+    async def export_delta(self, node: str, from_size: int) -> DeltaPage:
+        """Return the next money-log entries for a node that has `from_size`."""
+        request = courier_pb2.ExportDeltaRequest(node=node, from_size=from_size)
+        answer = await call(self._couriers.ExportDelta, request)
+        return DeltaPage(answer.delta, answer.to_size, answer.more)
+
+    async def export_psbt(self, digest: bytes) -> bytes:
+        """Return the PSBT of a withdrawal with the signatures collected so far."""
+        request = courier_pb2.ExportPsbtRequest(withdrawal_digest=digest)
+        return (await call(self._couriers.ExportPsbt, request)).psbt
+
+    async def import_psbt(self, digest: bytes, psbt: bytes) -> WithdrawalView:
+        """Carry a PSBT back; only its signatures are taken."""
+        request = courier_pb2.ImportPsbtRequest(withdrawal_digest=digest, psbt=psbt)
+        return _of(digest, read_view((await call(self._couriers.ImportPsbt, request)).withdrawal))
+
+    # Logs
+
+    async def checkpoint(self, log: Log) -> str:
+        """Return a fresh cosigned checkpoint of `log`, unverified."""
+        return (await call(self._audit.GetCheckpoint, audit_pb2.GetCheckpointRequest(log=_LOGS[log]))).note
+
+    async def entries(self, log: Log, first: int, limit: int = ENTRIES_PAGE) -> LogPage:
+        """Return consecutive entries from index `first` on with the statements they name, unverified."""
+        request = audit_pb2.ListEntriesRequest(log=_LOGS[log], first=first, limit=min(limit, ENTRIES_PAGE))
+        answer = await call(self._audit.ListEntries, request)
+        if [entry.index for entry in answer.entries] != list(range(first, first + len(answer.entries))):
+            raise IntegrityError("ANSWER_MALFORMED", f"expected consecutive entries from {first} on")
+        statements = believed(lambda: tuple(read_signed(found) for found in answer.statements))
+        return LogPage(tuple(entry.entry for entry in answer.entries), statements, answer.size)
+
+    async def export(self, write: Callable[[bytes], object]) -> int:
+        """Hand the export file to `write` piece by piece; return its size in bytes.
+
+        Raises:
+            IntegrityError: EXPORT_TOO_LARGE.
+        """
+        size = 0
+        async for answer in stream(self._audit.Export, audit_pb2.ExportRequest()):
+            size += len(answer.chunk)
+            if size > MAX_EXPORT_BYTES:
+                raise IntegrityError("EXPORT_TOO_LARGE", f"expected at most {MAX_EXPORT_BYTES} bytes")
+            write(answer.chunk)
+        return size
+
+
+def _of(digest: bytes, view: WithdrawalView) -> WithdrawalView:
+    """Return `view` if it is about `digest`: an answer about another withdrawal is none."""
+    if view.digest != digest:
+        raise IntegrityError("DIGEST_OTHER", f"expected {digest.hex()}, found {view.digest.hex()}")
+    return view
