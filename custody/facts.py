@@ -16,6 +16,7 @@ from custody.errors import MalformedError, Refused
 from custody.payees import LEAST_SATS, kind_of
 from custody.psbt import Psbt, PsbtInput, PsbtOutput
 from custody.psbt_fields import (
+    GLOBAL,
     GLOBAL_TRANSACTION,
     GLOBAL_VERSION,
     GLOBAL_XPUB,
@@ -27,10 +28,14 @@ from custody.psbt_fields import (
     IN_SIGHASH,
     IN_WITNESS_SCRIPT,
     IN_WITNESS_UTXO,
+    INPUT,
     OUT_DERIVATION,
     OUT_WITNESS_SCRIPT,
+    OUTPUT,
+    V2_ONLY,
     Field,
 )
+from custody.psbt_v2 import is_modifiable
 from custody.sighash import SIGHASH_ALL
 from custody.transaction import OutPoint, TxIn, TxOut
 from custody.units import MAX_MONEY_SATS, Sats, VBytes
@@ -43,9 +48,9 @@ MAX_HINTED_OUTPUTS = 100  # hints of outputs only serve the message of a refusal
 SEQUENCE = 0xFFFFFFFD  # replaceable (BIP-125), no relative lock
 VERSION = 2
 MAX_SIGNATURE_BYTES = 72  # low S without grinding: 71 of DER and the sighash byte
-_GLOBAL_TYPES = frozenset((GLOBAL_TRANSACTION, GLOBAL_XPUB, GLOBAL_VERSION))
-_INPUT_TYPES = frozenset((IN_PREVIOUS, IN_WITNESS_UTXO, IN_SIGHASH, IN_WITNESS_SCRIPT, IN_DERIVATION))
-_OUTPUT_TYPES = frozenset((OUT_WITNESS_SCRIPT, OUT_DERIVATION))
+_GLOBAL_TYPES = frozenset((GLOBAL_TRANSACTION, GLOBAL_XPUB, GLOBAL_VERSION)) | V2_ONLY[GLOBAL]
+_INPUT_TYPES = frozenset((IN_PREVIOUS, IN_WITNESS_UTXO, IN_SIGHASH, IN_WITNESS_SCRIPT, IN_DERIVATION)) | V2_ONLY[INPUT]
+_OUTPUT_TYPES = frozenset((OUT_WITNESS_SCRIPT, OUT_DERIVATION)) | V2_ONLY[OUTPUT]
 _SIGNATURE_TYPES = frozenset((IN_PARTIAL_SIGNATURE, IN_FINAL_SCRIPT_SIG, IN_FINAL_WITNESS))
 
 
@@ -181,6 +186,8 @@ def vsize_bound_vb(psbt: Psbt, wallet: Wallet) -> VBytes:
 
 def _check_fields(psbt: Psbt, wallet: Wallet) -> Refused | None:
     transaction = psbt.transaction
+    if is_modifiable(psbt.globals):
+        return Refused("TX_MODIFIABLE", "a transaction that nothing may be added to", "a modifiable flag")
     if transaction.version != VERSION:
         return Refused("TX_VERSION", str(VERSION), str(transaction.version))
     if any(txin.sequence != SEQUENCE for txin in transaction.inputs):

@@ -1,4 +1,4 @@
-"""Our own strict PSBT version 0 codec (BIP-174): every malformed byte string is refused.
+"""Our own strict PSBT codec, versions 0 and 2 (BIP-174, BIP-370): every malformed byte string is refused.
 
 `parse` gives frozen values and keeps every field byte for byte, so `serialize(parse(raw)) == raw`. It proves shape
 only: what a PSBT spends and pays is for `custody.facts`. No embit object is made here; every refusal is a
@@ -30,36 +30,19 @@ from custody.psbt_fields import (
     OUTPUT,
     V2_ONLY,
     Field,
+    FieldMap,
     check_field,
     read_output,
     read_path,
     read_stack,
     v2_field,
 )
+from custody.psbt_v2 import read_counts, transaction_of, v0_maps, v2_maps
 from custody.reader import Reader
 from custody.transaction import OutPoint, Transaction, TxOut, parse_transaction
 
 MAGIC = b"psbt\xff"
 MAX_BASE64_CHARS = (MAX_PSBT_BYTES + 2) // 3 * 4
-
-
-@dataclass(frozen=True)
-class FieldMap:
-    """One map of a PSBT, in the order of its bytes; each key once."""
-
-    fields: tuple[Field, ...]
-
-    def one(self, kind: int) -> Field | None:
-        """Return the field of a type that has no key data, or None."""
-        return next((field for field in self.fields if field.key == bytes([kind])), None)
-
-    def all(self, kind: int) -> tuple[Field, ...]:
-        """Return every field of a type."""
-        return tuple(field for field in self.fields if field.type == kind)
-
-    def serialize(self) -> bytes:
-        """Return the map with its end mark."""
-        return b"".join(field.serialize() for field in self.fields) + b"\0"
 
 
 @dataclass(frozen=True)
@@ -131,12 +114,13 @@ class PsbtOutput(FieldMap):
 
 @dataclass(frozen=True)
 class Psbt:
-    """A PSBT. transaction: the unsigned transaction of its global map."""
+    """A PSBT. transaction: the unsigned one, of its global map (version 0) or put together from its fields (2)."""
 
     globals: FieldMap
     transaction: Transaction
     inputs: tuple[PsbtInput, ...]
     outputs: tuple[PsbtOutput, ...]
+    version: int = 0
 
 
 def parse(raw: bytes) -> Psbt:
@@ -155,14 +139,18 @@ def parse(raw: bytes) -> Psbt:
     reader = Reader(raw)
     reader.take(len(MAGIC))
     global_map = FieldMap(_read_map(reader, GLOBAL))
-    _check_version(global_map)
-    transaction = _read_unsigned(global_map)
-    inputs = tuple(PsbtInput(_read_map(reader, INPUT)) for _ in transaction.inputs)
-    outputs = tuple(PsbtOutput(_read_map(reader, OUTPUT)) for _ in transaction.outputs)
+    version = _check_version(global_map)
+    unsigned = None if version == 2 else _read_unsigned(global_map)
+    counts = read_counts(global_map) if unsigned is None else (len(unsigned.inputs), len(unsigned.outputs))
+    if sum(counts) > reader.left:  # each map ends with a byte
+        raise reader.malformed("COUNT_TOO_LARGE", f"expected counts that fit into {reader.left} bytes")
+    inputs = tuple(PsbtInput(_read_map(reader, INPUT, version)) for _ in range(counts[0]))
+    outputs = tuple(PsbtOutput(_read_map(reader, OUTPUT, version)) for _ in range(counts[1]))
     reader.end()
+    transaction = transaction_of(global_map, inputs, outputs) if unsigned is None else unsigned
     for txin, found in zip(transaction.inputs, inputs, strict=True):
         _check_previous(found, txin.outpoint)
-    return Psbt(global_map, transaction, inputs, outputs)
+    return Psbt(global_map, transaction, inputs, outputs, version)
 
 
 def serialize(psbt: Psbt) -> bytes:
@@ -188,7 +176,16 @@ def from_base64(text: str) -> bytes:
     return raw
 
 
-def _read_map(reader: Reader, where: str) -> tuple[Field, ...]:
+def convert(psbt: Psbt, version: int) -> Psbt:
+    """Return `psbt` in `version` (0 or 2), saying the same. Raises MalformedError CONVERT_LOSSY where it cannot."""
+    if version == psbt.version:
+        return psbt
+    make = v2_maps if version == 2 else v0_maps
+    global_map, inputs, outputs = make(psbt.transaction, psbt.globals, psbt.inputs, psbt.outputs)
+    return Psbt(global_map, psbt.transaction, tuple(map(PsbtInput, inputs)), tuple(map(PsbtOutput, outputs)), version)
+
+
+def _read_map(reader: Reader, where: str, version: int = 0) -> tuple[Field, ...]:
     fields: list[Field] = []
     seen: set[bytes] = set()
     while True:
@@ -202,18 +199,20 @@ def _read_map(reader: Reader, where: str) -> tuple[Field, ...]:
         length = reader.compact_size()
         value_offset = reader.offset
         field = Field(key, reader.take(length), value_offset)
-        check_field(field, where, offset)
+        check_field(field, where, offset, version)
         fields.append(field)
 
 
-def _check_version(global_map: FieldMap) -> None:
-    version = global_map.one(GLOBAL_VERSION)
-    if version is not None and any(version.value):
-        found = int.from_bytes(version.value, "little")
-        raise MalformedError("PSBT_VERSION", f"expected version 0, found {found}", version.offset)
-    for field in global_map.fields:
-        if field.type in V2_ONLY[GLOBAL]:
-            raise v2_field(field.type, GLOBAL, field.offset)
+def _check_version(global_map: FieldMap) -> int:
+    """Return 0 or 2; refuse other versions, and global fields of version 2 in a PSBT of version 0."""
+    field = global_map.one(GLOBAL_VERSION)
+    version = 0 if field is None else int.from_bytes(field.value, "little")
+    if field is not None and version not in (0, 2):
+        raise MalformedError("PSBT_VERSION", f"expected version 0 or 2, found {version}", field.offset)
+    for found in global_map.fields:
+        if version == 0 and found.type in V2_ONLY[GLOBAL]:
+            raise v2_field(found.type, GLOBAL, found.offset)
+    return version
 
 
 def _read_unsigned(global_map: FieldMap) -> Transaction:

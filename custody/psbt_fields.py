@@ -1,7 +1,8 @@
-"""The fields of a PSBT and the shape of each (BIP-174, BIP-371), for the maps that `custody.psbt` reads.
+"""The fields of a PSBT and the shape of each (BIP-174, BIP-370, BIP-371), for the maps that `custody.psbt` reads.
 
-Only shape is proven here, with a code and an offset. Unknown fields are kept; fields of PSBT version 2 (BIP-370) and of
-MuSig2 (BIP-373) are refused, because a version 0 reader that skips them and one that obeys them see two transactions.
+Only shape is proven here, with a code and an offset. Unknown fields are kept. Fields of version 2 (BIP-370) in a PSBT
+version 0 are refused: a reader that skips them and one that obeys them see two transactions. So are fields of MuSig2
+(BIP-373), which no wallet of ours uses.
 """
 
 from __future__ import annotations
@@ -19,11 +20,17 @@ MAX_PSBT_BYTES = 2 * 1024 * 1024  # 1,000 inputs with their own previous transac
 MAX_SCRIPT_BYTES = 10_000  # consensus: MAX_SCRIPT_SIZE
 MAX_PATH_STEPS = 255  # BIP-32: depth is one byte
 GLOBAL_TRANSACTION, GLOBAL_XPUB, GLOBAL_VERSION = 0x00, 0x01, 0xFB
+GLOBAL_TX_VERSION, GLOBAL_FALLBACK_LOCKTIME = 0x02, 0x03
+GLOBAL_INPUT_COUNT, GLOBAL_OUTPUT_COUNT, GLOBAL_MODIFIABLE = 0x04, 0x05, 0x06
 IN_PREVIOUS, IN_WITNESS_UTXO, IN_PARTIAL_SIGNATURE, IN_SIGHASH = 0x00, 0x01, 0x02, 0x03
 IN_REDEEM_SCRIPT, IN_WITNESS_SCRIPT, IN_DERIVATION = 0x04, 0x05, 0x06
 IN_FINAL_SCRIPT_SIG, IN_FINAL_WITNESS = 0x07, 0x08
+IN_PREVIOUS_TXID, IN_OUTPUT_INDEX, IN_SEQUENCE = 0x0E, 0x0F, 0x10
+IN_TIME_LOCKTIME, IN_HEIGHT_LOCKTIME = 0x11, 0x12
 OUT_REDEEM_SCRIPT, OUT_WITNESS_SCRIPT, OUT_DERIVATION = 0x00, 0x01, 0x02
+OUT_AMOUNT, OUT_SCRIPT = 0x03, 0x04
 PROPRIETARY = 0xFC
+TIME_LOCKTIME_FROM = 500_000_000  # consensus: from here on a locktime is a time, below it a height
 GLOBAL, INPUT, OUTPUT = "global", "input", "output"
 V2_ONLY = {
     GLOBAL: frozenset(range(0x02, 0x07)),
@@ -52,10 +59,29 @@ class Field:
         return sized(self.key) + sized(self.value)
 
 
-def check_field(field: Field, where: str, offset: int) -> None:
+@dataclass(frozen=True)
+class FieldMap:
+    """One map of a PSBT, in the order of its bytes; each key once."""
+
+    fields: tuple[Field, ...]
+
+    def one(self, kind: int) -> Field | None:
+        """Return the field of a type that has no key data, or None."""
+        return next((field for field in self.fields if field.key == bytes([kind])), None)
+
+    def all(self, kind: int) -> tuple[Field, ...]:
+        """Return every field of a type."""
+        return tuple(field for field in self.fields if field.type == kind)
+
+    def serialize(self) -> bytes:
+        """Return the map with its end mark."""
+        return b"".join(field.serialize() for field in self.fields) + b"\0"
+
+
+def check_field(field: Field, where: str, offset: int, version: int = 0) -> None:
     """Prove the shape of one field; unknown ones are kept as they are. offset: of its key, for messages."""
     kind = field.type
-    if kind in V2_ONLY[where] and where != GLOBAL:  # global ones: after the version is known, by `parse`
+    if kind in V2_ONLY[where] and where != GLOBAL and version == 0:  # global ones: once `parse` knows the version
         raise v2_field(kind, where, offset)
     if kind in _MUSIG2[where]:
         raise MalformedError("MUSIG2_FIELD", f"expected no MuSig2 {where} field {kind:#04x}", offset)
@@ -117,6 +143,18 @@ def _keyed(key_bytes: int, low: int, high: int) -> _Check:
             raise MalformedError(
                 "VALUE_LENGTH", f"expected {low}..{high} bytes, found {len(field.value)}", field.offset
             )
+
+    return check
+
+
+def _locktime(low: int, high: int) -> _Check:
+    """Return a check of a required locktime of one kind (BIP-370)."""
+
+    def check(field: Field, offset: int) -> None:
+        _plain(4, 4)(field, offset)
+        found = int.from_bytes(field.value, "little")
+        if not low <= found <= high:
+            raise MalformedError("LOCKTIME_KIND", f"expected {low}..{high}, found {found}", field.offset)
 
     return check
 
@@ -216,6 +254,11 @@ _CHECKS: Mapping[str, Mapping[int, _Check]] = {
         GLOBAL_TRANSACTION: _plain(10, MAX_PSBT_BYTES),
         GLOBAL_XPUB: _xpub,
         GLOBAL_VERSION: _plain(4, 4),
+        GLOBAL_TX_VERSION: _plain(4, 4),  # BIP-370, as all below
+        GLOBAL_FALLBACK_LOCKTIME: _plain(4, 4),
+        GLOBAL_INPUT_COUNT: _plain(1, 9),
+        GLOBAL_OUTPUT_COUNT: _plain(1, 9),
+        GLOBAL_MODIFIABLE: _plain(1, 1),
     },
     INPUT: {
         IN_PREVIOUS: _plain(10, MAX_PSBT_BYTES),
@@ -238,6 +281,11 @@ _CHECKS: Mapping[str, Mapping[int, _Check]] = {
         0x16: _tap_derivation,
         0x17: _plain(32, 32),
         0x18: _plain(32, 32),
+        IN_PREVIOUS_TXID: _plain(32, 32),  # BIP-370, as all below
+        IN_OUTPUT_INDEX: _plain(4, 4),
+        IN_SEQUENCE: _plain(4, 4),
+        IN_TIME_LOCKTIME: _locktime(TIME_LOCKTIME_FROM, 2**32 - 1),
+        IN_HEIGHT_LOCKTIME: _locktime(1, TIME_LOCKTIME_FROM - 1),
     },
     OUTPUT: {
         OUT_REDEEM_SCRIPT: _SCRIPT,
@@ -246,5 +294,7 @@ _CHECKS: Mapping[str, Mapping[int, _Check]] = {
         0x05: _plain(32, 32),
         0x06: _tap_tree,
         0x07: _tap_derivation,
+        OUT_AMOUNT: _plain(8, 8),  # BIP-370, as the next
+        OUT_SCRIPT: _SCRIPT,
     },
 }

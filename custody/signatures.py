@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from custody import curve
 from custody.errors import IntegrityError, MalformedError
 from custody.facts import Facts
-from custody.psbt import FieldMap, Psbt, PsbtInput, PsbtOutput, parse
+from custody.psbt import Psbt, PsbtInput, PsbtOutput, parse
 from custody.psbt_fields import (
     IN_DERIVATION,
     IN_PARTIAL_SIGNATURE,
@@ -23,6 +23,7 @@ from custody.psbt_fields import (
     OUT_DERIVATION,
     OUT_WITNESS_SCRIPT,
     Field,
+    FieldMap,
 )
 from custody.sighash import SIGHASH_ALL, segwit_digests
 from custody.transaction import OutPoint, Transaction, TxIn, TxOut

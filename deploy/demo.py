@@ -24,8 +24,8 @@ from custody.audit import ExportKeys, verify_export
 from custody.bundle import Bundle, parse_bundle
 from custody.canonical import Json
 from custody.follow import witness_keys
-from custody.psbt import FieldMap, Psbt, PsbtInput, PsbtOutput, parse, serialize
-from custody.psbt_fields import Field
+from custody.psbt import Psbt, PsbtInput, PsbtOutput, parse, serialize
+from custody.psbt_fields import Field, FieldMap
 from custody.transaction import TxOut
 from custody.units import Sats, btc_text
 from custody.wallet import Network, ScriptBook
