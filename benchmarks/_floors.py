@@ -1,0 +1,69 @@
+"""The least that a job can cost: bare calls of libsecp256k1, all parsed and allocated before the clock starts."""
+
+from __future__ import annotations
+
+import ctypes
+
+from coincurve._libsecp256k1 import ffi, lib
+from coincurve.context import GLOBAL_CONTEXT
+from embit.util import ctypes_secp256k1 as second
+
+from benchmarks._cases import Case
+from custody import curve
+from custody.signatures import InputSignature, from_foreign_psbt, sighashes
+from signer_node.seed import account_key
+
+
+class Floors:
+    """n signatures, m * n verifications, n verifications by the second library; over one case."""
+
+    def __init__(self, case: Case) -> None:
+        digests = sighashes(case.psbt, case.facts, case.book)
+        account = account_key(bytearray(case.seeds[0]), case.wallet.network)
+        secrets = [bytes(account.derive([fact.branch, fact.index]).secret) for fact in case.facts.inputs]
+        by_cosigner = [from_foreign_psbt(case.psbt, raw) for raw in case.signed]
+        self._signing = list(zip(digests, secrets, strict=True))
+        self._verifying = [_parsed(found, digests[found.input_index]) for signed in by_cosigner for found in signed]
+        self._second = [_parsed_second(found, digests[found.input_index]) for found in by_cosigner[0]]
+        self._claims = [(found.pubkey, digests[found.input_index], found.signature[:-1]) for found in by_cosigner[0]]
+
+    def sign(self) -> None:
+        """Sign every digest."""
+        context, made, call, null = GLOBAL_CONTEXT.ctx, ffi.new("secp256k1_ecdsa_signature *"), _SIGN, ffi.NULL
+        for digest, secret in self._signing:
+            call(context, made, digest, secret, null, null)
+
+    def verify(self) -> None:
+        """Verify every signature of m cosigners."""
+        context, call = GLOBAL_CONTEXT.ctx, _VERIFY
+        for signature, digest, key in self._verifying:
+            if not call(context, signature, digest, key):
+                raise ValueError("the floor refuses a signature")
+
+    def verify_second(self) -> None:
+        """Verify every signature of one cosigner with the second library."""
+        call, context = second._secp.secp256k1_ecdsa_verify, ctypes.c_void_p(second._secp.ctx)
+        for signature, digest, key in self._second:
+            if not call(context, signature, digest, key):
+                raise ValueError("the second floor refuses a signature")
+
+    def verify_second_ours(self) -> None:
+        """Verify them as our signer does, from bytes: to tell its cost apart from the rest of the signer's."""
+        for pubkey, digest, der in self._claims:
+            if not curve.ecdsa_verify_second(pubkey, digest, der):
+                raise ValueError("the second library refuses a signature")
+
+
+_SIGN, _VERIFY = lib.secp256k1_ecdsa_sign, lib.secp256k1_ecdsa_verify
+
+
+def _parsed(found: InputSignature, digest: bytes) -> tuple[object, bytes, object]:
+    signature, key = ffi.new("secp256k1_ecdsa_signature *"), ffi.new("secp256k1_pubkey *")
+    der = found.signature[:-1]
+    lib.secp256k1_ecdsa_signature_parse_der(GLOBAL_CONTEXT.ctx, signature, der, len(der))
+    lib.secp256k1_ec_pubkey_parse(GLOBAL_CONTEXT.ctx, key, found.pubkey, len(found.pubkey))
+    return signature, digest, key
+
+
+def _parsed_second(found: InputSignature, digest: bytes) -> tuple[bytes, bytes, bytes]:
+    return second.ecdsa_signature_parse_der(found.signature[:-1]), digest, second.ec_pubkey_parse(found.pubkey)
