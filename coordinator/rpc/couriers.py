@@ -12,7 +12,7 @@ from coordinator.rpc.views import view_of
 from coordinator.rpc.withdrawals import shielded
 from coordinator.session import Session, Stage
 from coordinator.store.port import Change, Event, Versioned
-from custody.bundle import parse_answer
+from custody.bundle import Behind, parse_answer
 from custody.errors import ConflictError, NotFoundError
 from custody.fields import check_name
 from custody.psbt import parse, serialize
@@ -49,6 +49,8 @@ class Couriers(courier_pb2_grpc.CourierServiceServicer):
     ) -> courier_pb2.ImportAnswerResponse:
         """File what a node answered."""
         answer = parse_answer(request.answer)
+        if isinstance(answer.outcome, Behind):  # the next bundle for it starts where it stands
+            await self._parts.store.remember(_KNOWN_SIZE + answer.node, str(answer.outcome.size).encode())
         await shielded(take_answer(self._parts, answer, str(identity_of(context))))
         held = await shielded(flow.advance(self._parts, answer.withdrawal_digest))
         return courier_pb2.ImportAnswerResponse(withdrawal=await view_of(self._parts, held))
@@ -77,8 +79,8 @@ class Couriers(courier_pb2_grpc.CourierServiceServicer):
     async def ImportPsbt(  # noqa: N802
         self, request: courier_pb2.ImportPsbtRequest, context: Context
     ) -> courier_pb2.ImportPsbtResponse:
-        """Take the signatures, and nothing else, out of a PSBT that came back."""
-        held = await self._signing(request.withdrawal_digest)
+        """Take the signatures, and nothing else, out of a PSBT that came back; late ones are recorded and refused."""
+        held = await self._known(request.withdrawal_digest)
         signatures = from_foreign_psbt(parse(held.value.psbt or b""), request.psbt)
         view = await shielded(self._file(held.value.digest, signatures, str(identity_of(context))))
         return courier_pb2.ImportPsbtResponse(withdrawal=view)
@@ -87,14 +89,18 @@ class Couriers(courier_pb2_grpc.CourierServiceServicer):
         self, digest: bytes, signatures: tuple[InputSignature, ...], actor: str
     ) -> withdrawal_pb2.Withdrawal:
         async with self._parts.turns[digest]:
-            held = await self._signing(digest)
+            held = await self._known(digest)
             await file_signatures(self._parts, held, signatures, None, actor)
         return await view_of(self._parts, await flow.advance(self._parts, digest))
 
-    async def _signing(self, digest: bytes) -> Versioned[Session]:
+    async def _known(self, digest: bytes) -> Versioned[Session]:
         held = await self._parts.store.load(exactly(digest, 32, "withdrawal_digest"))
         if held is None:
             raise NotFoundError("WITHDRAWAL_UNKNOWN", "expected a withdrawal that was proposed here")
+        return held
+
+    async def _signing(self, digest: bytes) -> Versioned[Session]:
+        held = await self._known(digest)
         if held.value.stage is not Stage.SIGNING:
             raise ConflictError("NOT_SIGNING", f"expected the stage signing, found {held.value.stage.value}")
         return held
