@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from custody import ed25519
 from custody.canonical import decode
@@ -111,6 +112,25 @@ class Stack:
         found: dict[str, object] = json.loads(ran.stdout)
         return found
 
+    def keyturn(self, person: str, *arguments: str, expected: int = 0) -> dict[str, Any]:
+        """Run one `keyturn` command as `person` and return the JSON it printed.
+
+        Raises:
+            RuntimeError: another exit code than `expected`.
+        """
+        config = str(self.person(person) / "keyturn.toml")
+        ran = subprocess.run(
+            [sys.executable, "-m", "console.cli.app", "--config", config, "-o", "json", *arguments],
+            capture_output=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        told = (ran.stdout + ran.stderr).decode()
+        if ran.returncode != expected:
+            raise RuntimeError(f"keyturn {' '.join(arguments)}: exit {ran.returncode}: {told[-2000:]}")
+        found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1]) if ran.stdout.strip() else {}
+        return found
+
     def renew_credential(self, node: str) -> None:
         """Put a fresh wrapping token where a Vault node looks for one: each login uses one up."""
         server = self.vaults.get(node)
@@ -201,6 +221,8 @@ def _build(stack: Stack, now: int) -> None:
     with ThreadPoolExecutor() as pool:
         genesis = str(directory / "genesis.json")
         list(pool.map(lambda node: stack.signer(node, "pin", spoken, genesis), NODES))
+        operators = [name for name, groups in PEOPLE.items() if "ops" in groups]
+        list(pool.map(lambda person: stack.keyturn(person, "pin", *spoken.split(), genesis), operators))
     _write_service_configs(stack)
 
 
@@ -270,6 +292,15 @@ def _make_person(stack: Stack, name: str) -> bytes:
     home = stack.person(name)
     home.mkdir(parents=True, mode=0o700)
     stack.ca.issue(name, "operator" if "ops" in PEOPLE[name] else "admin", home, server=False)
+    lines = [
+        f'coordinator = "{stack.address}"',
+        f'me = "{name}"',
+        f'key = "{name}.ed25519"',
+        'genesis = "genesis.json"',
+        "[tls]",
+        *_tls(stack, name),
+    ]
+    (home / "keyturn.toml").write_text("\n".join(lines) + "\n")
     return make_person_key(home / f"{name}.ed25519")
 
 
