@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
@@ -10,17 +11,29 @@ from typing import Any
 import structlog
 
 MAX_VALUE_CHARS = 300  # a code, an id or an address; never a PSBT or a statement
+REDACTED = "[redacted]"
 _FORBIDDEN = ("seed", "secret", "token", "passphrase", "password", "psbt", "xprv", "mnemonic")
+# Values that give themselves away, in an exception's text too: extended private keys, Vault tokens, PEM keys, PSBTs.
+_SECRET_TEXT = re.compile(r"[a-zA-Z]prv[1-9A-HJ-NP-Za-km-z]{20,}|hv[sbr]\.[\w-]{8,}|-----BEGIN|cHNidP")
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     """Return the event with forbidden fields and long values cut: a structlog processor."""
-    for key, value in event.items():
-        if any(word in key.lower() for word in _FORBIDDEN):
-            event[key] = "[redacted]"
-        elif isinstance(value, bytes) or (isinstance(value, str) and len(value) > MAX_VALUE_CHARS):
-            event[key] = f"[{len(value)} cut]"
-    return event
+    return {key: _clean(key, value) for key, value in event.items()}
+
+
+def _clean(key: str, value: Any) -> Any:  # Any: whatever a caller bound to its line
+    if any(word in key.lower() for word in _FORBIDDEN):
+        return REDACTED
+    if isinstance(value, Mapping):
+        return {str(inner): _clean(str(inner), item) for inner, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(key, item) for item in value]
+    if isinstance(value, str) and _SECRET_TEXT.search(value):
+        return REDACTED
+    if isinstance(value, bytes | bytearray) or (isinstance(value, str) and len(value) > MAX_VALUE_CHARS):
+        return f"[{len(value)} cut]"
+    return value
 
 
 def configure() -> None:
