@@ -1,0 +1,253 @@
+"""Judge a release again, long after: would the rules of its index have let it through, on what came before it?
+
+Level full of the verifier stands on this. It judges as a signer did, with two differences that time forces on it: it
+knows T for certain, and it cannot know at which second inside `ENTRY_TIME_TOLERANCE_S` a release was decided, so it
+takes the entry's own time where T says no.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from custody.approval import Approval, read_approval
+from custody.audit import Body
+from custody.decide import Allow, Case, Deny, check_feerate, decide
+from custody.entries import MoneyEntry, Release
+from custody.errors import MalformedError, Refused
+from custody.facts import (
+    CHANGE_GAP,
+    VERSION,
+    ChangeFact,
+    Facts,
+    InputFact,
+    ShapeLimits,
+    check_matches,
+    own_payees,
+    read_facts,
+    vsize_bound_vb,
+)
+from custody.follow import Released, State, family_of
+from custody.interval import Interval
+from custody.once import pays_once
+from custody.people import verify_people
+from custody.policy import Policy
+from custody.policy.budgets import FamilySpend, longest_window_s
+from custody.psbt import Psbt, PsbtInput, PsbtOutput
+from custody.psbt_fields import FieldMap
+from custody.release import release_of
+from custody.statements import Signed
+from custody.transaction import Transaction, TxIn, TxOut
+from custody.units import Sats, VBytes
+from custody.wallet import CHANGE, ScriptBook
+from custody.withdrawal import Withdrawal, read_withdrawal
+
+ENTRY_TIME_TOLERANCE_S = 600  # protocol.md "WITNESS": an entry's own time may differ from T by this much
+
+
+class History:
+    """The admissible releases so far, found by what they can stand against: a log of years is replayed in one pass."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[tuple[str, str], list[Released]] = defaultdict(list)
+        self._by_digest: dict[bytes, list[Released]] = defaultdict(list)
+        self._by_superseded: dict[bytes, list[Released]] = defaultdict(list)
+        self._by_payment: dict[tuple[bytes, int], list[Released]] = defaultdict(list)
+        self._families: dict[bytes, tuple[FamilySpend, tuple[Released, ...]]] = {}  # latest release last
+        self._highest: dict[bytes, int] = {}
+
+    def add(self, released: Released) -> None:
+        """Count one more."""
+        release = released.release
+        self._by_name[release.initiator, release.withdrawal_id].append(released)
+        self._by_digest[release.withdrawal_digest].append(released)
+        for digest in release.relation.digests:
+            self._by_superseded[digest].append(released)
+        for payment in {(p.script, int(p.amount)) for p in release.payments}:
+            self._by_payment[payment].append(released)
+        spend, members = self._families.pop(release.family, (FamilySpend(release.family, (), 0), ()))
+        spend = FamilySpend(release.family, (*spend.releases, release), max(spend.latest_t, released.t))
+        self._families[release.family] = (spend, (*members, released))
+        highest = max((index for index, _ in release.change), default=-1)
+        self._highest[release.wallet_id] = max(self._highest.get(release.wallet_id, -1), highest)
+
+    def highest_change_index(self, wallet_id: bytes) -> int:
+        """Return the highest change index so far, -1 before the first."""
+        return self._highest.get(wallet_id, -1)
+
+    def beside(self, withdrawal: Withdrawal, release: Release) -> tuple[Released, ...]:
+        """Return every release that `custody.once` can hold against `withdrawal`, in the order of the log."""
+        found = [
+            *self._by_name.get((withdrawal.initiator, withdrawal.withdrawal_id), ()),
+            *self._by_superseded.get(withdrawal.digest, ()),
+            *self._families.get(release.family, (None, ()))[1],
+        ]
+        for digest in withdrawal.relation.digests:
+            found += self._by_digest.get(digest, ())
+        for payment in release.payments:
+            found += self._by_payment.get((payment.script, int(payment.amount)), ())
+        return tuple(sorted({released.index: released for released in found}.values(), key=lambda r: r.index))
+
+    def families(self, policy: Policy, at: int, own: bytes) -> tuple[FamilySpend, ...]:
+        """Return the families that a budget of `policy` may still count at `at`, and the family `own`."""
+        window = longest_window_s(policy)
+        return tuple(self._recent(None if window is None else at - window - 2 * ENTRY_TIME_TOLERANCE_S, own))
+
+    def _recent(self, since: int | None, own: bytes) -> Iterator[FamilySpend]:
+        if own in self._families:
+            yield self._families[own][0]
+        for family, (spend, _) in reversed(self._families.items()):
+            if since is not None and spend.latest_t < since:
+                return
+            if family != own:
+                yield spend
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One RELEASE as it stands in the log. before: the state in front of it.  t: T(RELEASE), UTC seconds."""
+
+    index: int
+    entry: MoneyEntry
+    release: Release
+    before: State
+    t: int
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether the entry's own time is as near to T as signers demand."""
+        return abs(self.entry.time - self.t) <= ENTRY_TIME_TOLERANCE_S
+
+
+def why_inadmissible(logged: Logged, bodies: Mapping[bytes, Body]) -> Refused:
+    """Return why a RELEASE that the follower did not count is inadmissible."""
+    try:
+        withdrawal, signed, approvals = _statements(logged.release, bodies)
+    except MalformedError as error:
+        return Refused(error.code, "a withdrawal and approvals", error.message)
+    found = verify_people(logged.before.policy, withdrawal, signed, approvals, logged.t)
+    return found or Refused("RELEASE_MISMATCH", "a release that says what its withdrawal says", "another")
+
+
+def judge_again(
+    logged: Logged,
+    history: History,
+    notices: tuple[tuple[bytes, int], ...],
+    bodies: Mapping[bytes, Body],
+    psbt: Psbt | None,
+    book: ScriptBook,
+) -> Refused | None:
+    """Return why an admissible release should not have been made, or None.
+
+    Args:
+        logged: the release.
+        history: every admissible release in front of it.
+        notices: (withdrawal digest, T) of what was made known.
+        bodies: statements by digest.
+        psbt: its transaction, or None where the export no longer holds it; then the entry speaks for it.
+        book: its wallet's scripts.
+    """
+    # Plan: 1 the transaction is the logged one · 2 it is what was asked, change and fee in bounds · 3 rules · 4 once.
+    release, policy = logged.release, logged.before.policy
+    withdrawal, _, approvals = _statements(release, bodies)
+    limits = ShapeLimits(
+        highest_change_index=history.highest_change_index(release.wallet_id),
+        change_floor_sats=policy.limits.change_floor_sats,
+        max_change_outputs=policy.limits.change_max_outputs,
+    )
+    facts = _facts_of_entry(release, book, limits) if psbt is None else read_facts(psbt, book, limits)
+    if isinstance(facts, Refused):
+        return facts
+    state = replace(logged.before, releases=history.beside(withdrawal, release), notices=notices, tail=())
+    family = family_of(state, withdrawal)
+    digests = tuple(approval.digest for approval, _ in approvals)
+    if family is None or (psbt is not None and release != release_of(withdrawal, digests, facts, family, release.time)):
+        return Refused("RELEASE_MISMATCH", "a release of exactly this transaction", "another")
+    if refused := check_matches(withdrawal, facts, book.wallet) or check_feerate(
+        policy.limits, facts.fee_sats, facts.vsize_vb
+    ):
+        return refused
+    times = (logged.t, logged.entry.time) if logged.is_dated else (logged.t,)
+    refusals = [_judge_at(at, logged, state, history, facts, withdrawal, approvals, book) for at in times]
+    return None if None in refusals else refusals[0]
+
+
+def _judge_at(
+    at: int,
+    logged: Logged,
+    state: State,
+    history: History,
+    facts: Facts,
+    withdrawal: Withdrawal,
+    approvals: tuple[tuple[Approval, Signed], ...],
+    book: ScriptBook,
+) -> Refused | None:
+    """Return what rules and payments so far say at `at` (UTC seconds)."""
+    policy, family = state.policy, logged.release.family
+    case = Case(
+        withdrawal=withdrawal,
+        facts=facts,
+        approvals=approvals,
+        families=history.families(policy, at, family),
+        family=family,
+        time=Interval(at, at),
+        t_release=logged.t,
+        own_scripts=own_payees(facts, book),
+    )
+    decision = decide(policy, case)
+    if isinstance(decision, Deny):
+        return decision.refused
+    if not isinstance(decision, Allow):
+        lack = decision.missing[0]
+        return Refused("APPROVALS_MISSING", f"{lack.needed} of {lack.of} by rule {lack.rule}", str(len(lack.have)))
+    noticed = [t for digest, t in state.notices if digest == withdrawal.digest]
+    if decision.delay.seconds and (not noticed or at < min(noticed) + decision.delay.seconds):
+        return Refused("DELAY_RUNNING", f"a NOTICE {decision.delay.seconds} s before", "none as old")
+    return pays_once(withdrawal, facts, state, at)
+
+
+def _statements(
+    release: Release, bodies: Mapping[bytes, Body]
+) -> tuple[Withdrawal, Signed, tuple[tuple[Approval, Signed], ...]]:
+    signed = _signed(bodies, release.withdrawal_digest)
+    approvals = [_signed(bodies, digest) for digest in release.approvals]
+    return read_withdrawal(signed), signed, tuple((read_approval(found), found) for found in approvals)
+
+
+def _signed(bodies: Mapping[bytes, Body], digest: bytes) -> Signed:
+    found = bodies.get(digest)
+    if not isinstance(found, Signed):
+        raise MalformedError("MISSING_BODY", f"expected the statement {digest.hex()}")
+    return found
+
+
+def _facts_of_entry(release: Release, book: ScriptBook, limits: ShapeLimits) -> Facts | Refused:
+    """Return what the entry alone says of its transaction, its change inside the window; amounts spent stay unknown."""
+    highest = limits.highest_change_index + CHANGE_GAP
+    if len(release.change) > limits.max_change_outputs:
+        return Refused("TOO_MUCH_CHANGE", f"at most {limits.max_change_outputs}", str(len(release.change)))
+    for index, amount in release.change:
+        if index > highest:
+            return Refused("CHANGE_INDEX", f"an index of at most {highest}", str(index))
+        if amount < limits.change_floor_sats:
+            return Refused("CHANGE_BELOW_FLOOR", f"at least {limits.change_floor_sats} sats", f"{amount} sats")
+    change = [TxOut(amount, book.script(CHANGE, index).script) for index, amount in release.change]
+    return Facts(
+        txid=release.txid,
+        version=VERSION,
+        locktime=0,
+        inputs=tuple(InputFact(outpoint, Sats(0), 0, 0, b"") for outpoint in release.outpoints),
+        payments=release.payments,
+        change=tuple(ChangeFact(at, index, amount) for at, (index, amount) in enumerate(release.change)),
+        fee_sats=release.fee_sats,
+        vsize_vb=_vsize_vb(release, change, book),
+    )
+
+
+def _vsize_vb(release: Release, change: list[TxOut], book: ScriptBook) -> VBytes:
+    """Return the largest size of the release's transaction; the order of its outputs, which is lost, does not enter."""
+    inputs = tuple(TxIn(outpoint) for outpoint in release.outpoints)
+    transaction = Transaction(VERSION, inputs, (*release.payments, *change))
+    shape = Psbt(FieldMap(()), transaction, tuple(PsbtInput(()) for _ in inputs), (PsbtOutput(()),))
+    return vsize_bound_vb(shape, book.wallet)
