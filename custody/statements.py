@@ -30,6 +30,7 @@ class Kind(Enum):
     UNFREEZE = "keyturn/unfreeze/v1"
     MESSAGE = "keyturn/message/v1"
     RECEIPT = "keyturn/receipt/v1"
+    HELD = "keyturn/held/v1"
 
 
 @dataclass(frozen=True, slots=True)
