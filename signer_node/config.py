@@ -13,6 +13,7 @@ from custody.fields import Fields
 from custody.wallet import Network
 
 MAX_CONFIG_BYTES = 64 * 1024  # a node's configuration is one screen
+MAX_WITNESSES = 63  # signature lines in a note
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,19 @@ class TlsConfig:
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorConfig:
-    """Where an online node dials. address: host:port."""
+    """Where an online node dials: the coordinator, or a stand-alone witness. address: host:port."""
 
     address: str
     tls: TlsConfig
+
+
+@dataclass(frozen=True, slots=True)
+class OwnWitnessConfig:
+    """An online node's own witness. name: as the rules pin it.  key: its key file.  state: a directory without it."""
+
+    name: str
+    key: Path
+    state: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,7 @@ class NodeConfig:
 
     state: directory of identity key, pinned genesis, followed log and journal.  backend: URI of the key.
     passphrase: file, for sealed-file.  vault: for vault-*.  keysmith: enters Vault once, to make the key.
+    witness: where this node vouches for checkpoints.  witnesses: the stand-alone ones, each dialled for what it holds.
     """
 
     name: str
@@ -58,6 +69,8 @@ class NodeConfig:
     vault: VaultConfig | None
     keysmith: VaultConfig | None
     coordinator: CoordinatorConfig | None
+    witness: OwnWitnessConfig | None = None
+    witnesses: tuple[CoordinatorConfig, ...] = ()
 
 
 def read_toml(path: Path) -> tuple[Fields, Path]:
@@ -90,6 +103,8 @@ def load_config(path: Path) -> NodeConfig:
         vault=_vault(fields.fields("vault"), base) if fields.has("vault") else None,
         keysmith=_vault(fields.fields("keysmith"), base) if fields.has("keysmith") else None,
         coordinator=_coordinator(fields.fields("coordinator"), base) if fields.has("coordinator") else None,
+        witness=_own_witness(fields.fields("witness"), base) if fields.has("witness") else None,
+        witnesses=_witnesses(fields, base) if fields.has("witnesses") else (),
     )
     fields.done()
     return config
@@ -117,3 +132,14 @@ def _coordinator(fields: Fields, base: Path) -> CoordinatorConfig:
     coordinator = CoordinatorConfig(fields.text("address"), read_tls(fields.fields("tls"), base))
     fields.done()
     return coordinator
+
+
+def _own_witness(fields: Fields, base: Path) -> OwnWitnessConfig:
+    witness = OwnWitnessConfig(fields.name("name"), base / fields.text("key"), base / fields.text("state"))
+    fields.done()
+    return witness
+
+
+def _witnesses(fields: Fields, base: Path) -> tuple[CoordinatorConfig, ...]:
+    items = fields.items("witnesses", MAX_WITNESSES)
+    return tuple(_coordinator(Fields(item, "witnesses"), base) for item in items)

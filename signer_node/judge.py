@@ -6,6 +6,7 @@ It does not choose coins, talk to a vault or remember anything; `custody.follow`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from custody.approval import Approval, read_approval
@@ -18,6 +19,7 @@ from custody.errors import CustodyError, Refused
 from custody.facts import Facts, ShapeLimits, check_matches, own_payees, read_facts
 from custody.follow import State, advance, family_of, open_money_checkpoint, settled, time_of
 from custody.genesis import Genesis, GenesisWallet
+from custody.held import Held, with_held
 from custody.interval import Interval
 from custody.once import OwnSignature, pays_once
 from custody.people import verify_people
@@ -109,7 +111,13 @@ class Case:
 
 
 def judge(
-    bundle: Bundle, me: Pinned, state: State, moment: Moment, mine: tuple[OwnSignature, ...], book: ScriptBook
+    bundle: Bundle,
+    me: Pinned,
+    state: State,
+    moment: Moment,
+    mine: tuple[OwnSignature, ...],
+    book: ScriptBook,
+    held: Sequence[Held] = (),
 ) -> Judged:
     """Return `Cleared` if every step of protocol.md "judge" holds for `bundle`, else the first refusal.
 
@@ -120,6 +128,7 @@ def judge(
         moment: this machine's time.
         mine: what this node signed before.
         book: script cache of the bundle's wallet; a cache only, it proves nothing.
+        held: freezes and stops that reached this machine beside the log: they count at once, logged or not.
     """
     # Plan: 0 mine · 2 log (first, since rules, freezes and releases are read from it) · 1 rules · 3 coins · 4 shape
     #       · 5 people, cold first · 6 policy · 7 not a second payment.
@@ -130,7 +139,7 @@ def judge(
         if bundle.log.first > state.size:
             return Judged(Behind(state.size), state)
         advanced = advance(state, bundle.log.from_size(state.size), bundle.log.by_digest(), bundle.log.note)
-        case = prove(bundle, me, advanced, moment, mine, book)
+        case = prove(bundle, me, with_held(advanced, held), moment, mine, book)
         if isinstance(case, Refused):
             return Judged(case, advanced)
         steps = (shape_is_asked, people_agreed, policy_allows, is_paid_once)

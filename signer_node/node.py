@@ -9,14 +9,16 @@ from custody.bundle import Answer, Behind, Bundle, parse_bundle, parse_delta, re
 from custody.curve import ecdsa_verify_second
 from custody.errors import CustodyError, IntegrityError, Refused
 from custody.follow import State, advance
+from custody.held import Held
 from custody.signatures import InputSignature
-from custody.statements import Kind, sign
+from custody.statements import Kind, Signed, sign
 from custody.wallet import ScriptBook
 from custody.withdrawal import read_withdrawal
 from signer_node.backends.port import Backend
 from signer_node.clock import Clock
 from signer_node.effects import Effect, Hook, around, no_hook
 from signer_node.followed import Followed
+from signer_node.inbox import Inbox
 from signer_node.journal import Journal
 from signer_node.judge import Cleared, Moment, Pinned, judge
 
@@ -42,6 +44,7 @@ class Node:
         clock: this machine's time.
         confirm: asked with what was cleared before anything is signed; an air-gapped node asks its operator.
         hook: called around each effect; tests stop the process there.
+        inbox: freezes and stops that reached this machine beside the log; None where nothing can.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Node:
         clock: Clock,
         confirm: Confirm = cleared_is_enough,
         hook: Hook = no_hook,
+        inbox: Inbox | None = None,
     ) -> None:
         self._pinned = pinned
         self._identity_seed = identity_seed
@@ -63,6 +67,7 @@ class Node:
         self._clock = clock
         self._confirm = confirm
         self._hook = hook
+        self._inbox = inbox
         self._books = {w.wallet.wallet_id: ScriptBook(w.wallet) for w in pinned.genesis.wallets}
         self._turn = asyncio.Lock()
 
@@ -75,6 +80,22 @@ class Node:
     def pinned(self) -> Pinned:
         """Genesis and name."""
         return self._pinned
+
+    @property
+    def held(self) -> tuple[Held, ...]:
+        """What reached this node beside the log and does not count there yet, dropped files included; oldest first."""
+        if self._inbox is None:
+            return ()
+        now = self._clock.now()
+        self._inbox.take_dropped(self.state, now)
+        self._inbox.forget(self.state, now)
+        return self._inbox.held
+
+    def hold(self, signed: Signed) -> int | Refused:
+        """Take over what a witness holds: it counts here at once. Returns since when, UTC seconds, or why not."""
+        if self._inbox is None:
+            return Refused("INBOX_NONE", "an inbox on this node", "none")
+        return self._inbox.take(signed, self.state, self._clock.now())
 
     async def answer(self, raw: bytes) -> Answer:
         """Return this node's answer to the bundle `raw`: signatures with a receipt, a refusal by code, or BEHIND.
@@ -91,6 +112,7 @@ class Node:
                 Moment(self._clock.now(), self._journal.high_water),
                 self._journal.signed,
                 self._book(bundle),
+                self.held,
             )
             if judged.state is not self._followed.state:
                 with around(self._hook, Effect.FOLLOW):

@@ -15,6 +15,7 @@ from signer_node.clock import Clock
 from signer_node.config import NodeConfig
 from signer_node.effects import Hook, no_hook
 from signer_node.followed import Followed
+from signer_node.inbox import Inbox
 from signer_node.journal import Journal
 from signer_node.judge import Cleared
 from signer_node.node import Node
@@ -29,7 +30,12 @@ def open_backend_of(config: NodeConfig) -> Backend:
 
 
 def open_node(
-    config: NodeConfig, clock: Clock, ask: Ask | None = None, hook: Hook = no_hook, backend: Backend | None = None
+    config: NodeConfig,
+    clock: Clock,
+    ask: Ask | None = None,
+    hook: Hook = no_hook,
+    backend: Backend | None = None,
+    inbox: Inbox | None = None,
 ) -> Node:
     """Return the node of `config`, its files opened and its log replayed.
 
@@ -39,6 +45,7 @@ def open_node(
         ask: shown the review page before each signature, says whether the operator confirms; None asks nobody.
         hook: called around each effect.
         backend: where it is open already.
+        inbox: where it is open already.
     """
     me = pinned(config)
     followed = Followed(config.state / "followed.log", me.genesis)
@@ -55,6 +62,7 @@ def open_node(
         clock=clock,
         confirm=confirm,
         hook=hook,
+        inbox=inbox or Inbox(config.state),
     )
 
 

@@ -1,5 +1,6 @@
 """The gRPC courier of an online node: it dials out, says hello, answers what it is handed, and opens no port.
 
+Where the node witnesses too, it is asked over the same stream; a checkpoint never waits for a key.
 A broken stream, a refused hello or a coordinator that is away end in waiting and dialling again, never in a signature.
 """
 
@@ -8,23 +9,30 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import structlog
 
 from custody.bundle import MAX_BUNDLE_BYTES, PROTOCOL, summary_of
-from custody.errors import CustodyError
+from custody.errors import CustodyError, IntegrityError, Refused, UnavailableError
 from custody.v1 import signer_pb2 as wire
 from custody.v1 import signer_pb2_grpc
 from signer_node.backends.port import Backend
 from signer_node.clock import Clock, SystemClock
-from signer_node.config import CoordinatorConfig, NodeConfig
+from signer_node.config import CoordinatorConfig, NodeConfig, OwnWitnessConfig
 from signer_node.effects import Effect, Hook, around, no_hook
+from signer_node.inbox import Inbox
 from signer_node.logging import configure
 from signer_node.node import Node
 from signer_node.offline import open_backend_of, open_node
+from signer_node.statements import write_signed
 from signer_node.tls import client_credentials
+from signer_node.witness_dial import dial_for_ever
+from signer_node.witness_money import WitnessHome, WitnessPair, open_pair
+from signer_node.witness_wire import checkpoint_response, cosign_request, delta_response
 
 HEARTBEAT_SECONDS = 3  # routing picks another signer within 10 s of the last one
 RECONNECT_SECONDS = (0.2, 5.0)  # first and longest wait between dials; each wait is drawn at random below its bound
@@ -34,7 +42,18 @@ _OPTIONS = (
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 20_000),
 )
+MAX_HELD_IN_A_BEAT = 32  # statements that wait for the log; the oldest first, until they are in it
 log = structlog.get_logger("signer_node")
+
+
+@dataclass(frozen=True, slots=True)
+class Courier:
+    """What one stream works with. witness: None where this node does not witness."""
+
+    node: Node
+    backend: Backend
+    witness: WitnessPair | None
+    hook: Hook
 
 
 def run(config: NodeConfig, hook: Hook = no_hook) -> int:
@@ -52,77 +71,144 @@ async def _run(config: NodeConfig, clock: Clock, hook: Hook) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     backend = open_backend_of(config)
     async with backend:
-        node = open_node(config, clock, hook=hook, backend=backend)
-        dialling = asyncio.create_task(_dial_for_ever(node, backend, config.coordinator, hook))
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({dialling, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        dialling.cancel()
-        await asyncio.gather(dialling, return_exceptions=True)
+        inbox = Inbox(config.state)
+        node = open_node(config, clock, hook=hook, backend=backend, inbox=inbox)
+        witness = _open_witness(config.witness, node, inbox, clock) if config.witness is not None else None
+        courier = Courier(node, backend, witness, hook)
+        own = None if witness is None else witness.money
+        work = [asyncio.create_task(_dial_for_ever(courier, config.coordinator))]
+        work += [asyncio.create_task(dial_for_ever(node, where, own)) for where in config.witnesses]
+        await _until_first([*work, asyncio.create_task(stop.wait())])
     log.info("node.stopped", node=config.name)
     return 0
 
 
-async def _dial_for_ever(node: Node, backend: Backend, where: CoordinatorConfig, hook: Hook) -> None:
+def _open_witness(config: OwnWitnessConfig, node: Node, inbox: Inbox, clock: Clock) -> WitnessPair | None:
+    """Return this node's own witness; None where its state was lost or rewound: it signs, but vouches no more."""
+    try:
+        home = WitnessHome(config.name, config.key, config.state)
+        return open_pair(home, node.pinned.genesis, inbox, clock.now)
+    except IntegrityError as error:
+        log.error("witness.ended", node=node.pinned.node, code=error.code)
+        return None
+
+
+async def _until_first(tasks: Iterable[asyncio.Task[Any]]) -> None:  # Any: only whether one ended counts
+    """Wait until one of `tasks` ends, end the others, and raise what ended it."""
+    everything = list(tasks)
+    try:
+        done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in everything:
+            task.cancel()
+        await asyncio.gather(*everything, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def _dial_for_ever(courier: Courier, where: CoordinatorConfig) -> None:
+    name = courier.node.pinned.node
     wait_s = RECONNECT_SECONDS[0]
     while True:
         try:
             async with grpc.aio.secure_channel(where.address, client_credentials(where.tls), _OPTIONS) as channel:
-                await _serve(node, backend, channel, hook)
+                await _serve(courier, channel)
             wait_s = RECONNECT_SECONDS[0]
         except grpc.aio.AioRpcError as error:
-            log.warning("node.disconnected", node=node.pinned.node, grpc_code=error.code().name)
+            log.warning("node.disconnected", node=name, grpc_code=error.code().name)
             wait_s = min(wait_s * 2, RECONNECT_SECONDS[1])
         except CustodyError as error:  # this node is broken: say so, keep dialling, sign nothing
-            log.error("node.broken", node=node.pinned.node, code=error.code)
+            log.error("node.broken", node=name, code=error.code)
             wait_s = RECONNECT_SECONDS[1]
         await asyncio.sleep(random.uniform(wait_s / 2, wait_s))  # noqa: S311 - jitter, not a secret
 
 
-async def _serve(node: Node, backend: Backend, channel: grpc.aio.Channel, hook: Hook) -> None:
-    """Hold one stream until either side ends it."""
+async def _serve(courier: Courier, channel: grpc.aio.Channel) -> None:
+    """Hold one stream until either side ends it. What is being signed when the stream breaks is finished first."""
     stub = signer_pb2_grpc.SignerServiceStub(channel)
     outbox: asyncio.Queue[wire.ConnectRequest] = asyncio.Queue()
-    outbox.put_nowait(_hello(node))
+    work: asyncio.Queue[wire.ConnectResponse | None] = asyncio.Queue()
+    outbox.put_nowait(_hello(courier.node))
 
     async def outgoing() -> AsyncIterator[wire.ConnectRequest]:
         while True:
             yield await outbox.get()
 
-    beating = asyncio.create_task(_beat(node, backend, outbox))
+    async def listen() -> None:
+        try:
+            async for message in stub.Connect(outgoing()):
+                if message.WhichOneof("message") == "witness":
+                    outbox.put_nowait(wire.ConnectRequest(witness=_vouch(courier, message.witness)))
+                else:
+                    work.put_nowait(message)
+        finally:
+            work.put_nowait(None)
+
+    async def answer() -> None:
+        while (message := await work.get()) is not None:
+            await _take(courier, message, outbox)
+        await listening  # raises what ended the stream
+
+    listening = asyncio.create_task(listen())
+    answering = asyncio.create_task(answer())
+    beating = asyncio.create_task(_beat(courier, outbox))
     try:
-        async for message in stub.Connect(outgoing()):
-            await _take(node, backend, message, outbox, hook)
+        await asyncio.wait({answering, beating}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)
+        for task in (listening, answering, beating):
+            task.cancel()
+        await asyncio.gather(listening, answering, beating, return_exceptions=True)
+    for task in (answering, beating):
+        if not task.cancelled():
+            task.result()
 
 
-async def _beat(node: Node, backend: Backend, outbox: asyncio.Queue[wire.ConnectRequest]) -> None:
+async def _beat(courier: Courier, outbox: asyncio.Queue[wire.ConnectRequest]) -> None:
     while True:
-        outbox.put_nowait(await _heartbeat(node, backend))
+        outbox.put_nowait(await _heartbeat(courier))
+        for held in courier.node.held[:MAX_HELD_IN_A_BEAT]:
+            outbox.put_nowait(wire.ConnectRequest(held=write_signed(held.signed)))
         await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
-async def _take(
-    node: Node,
-    backend: Backend,
-    message: wire.ConnectResponse,
-    outbox: asyncio.Queue[wire.ConnectRequest],
-    hook: Hook,
-) -> None:
-    kind = message.WhichOneof("message")
+async def _take(courier: Courier, message: wire.ConnectResponse, outbox: asyncio.Queue[wire.ConnectRequest]) -> None:
+    node, kind = courier.node, message.WhichOneof("message")
     if kind == "bundle":
         answer = await node.answer(message.bundle.document)
         log.info("bundle.answered", **summary_of(answer))
-        with around(hook, Effect.ANSWER):
-            reply = wire.Answer(document=answer.to_bytes(), release_index=message.bundle.release_index)
+        with around(courier.hook, Effect.ANSWER):
+            cosignature = None if courier.witness is None else courier.witness.again()
+            reply = wire.Answer(
+                document=answer.to_bytes(),
+                release_index=message.bundle.release_index,
+                cosignatures=[cosignature] if cosignature else [],
+            )
             outbox.put_nowait(wire.ConnectRequest(answer=reply))
     elif kind == "delta":
         size = await node.take_delta(message.delta.document)
         log.info("delta.followed", node=node.pinned.node, size=size)
-        outbox.put_nowait(await _heartbeat(node, backend))
+        outbox.put_nowait(await _heartbeat(courier))
     elif kind == "ping":
-        outbox.put_nowait(await _heartbeat(node, backend))
+        outbox.put_nowait(await _heartbeat(courier))
+
+
+def _vouch(courier: Courier, asked: wire.WitnessQuestion) -> wire.WitnessAnswer:
+    """Answer as a witness does; its fsync takes milliseconds, so nothing else has to run meanwhile."""
+    pair, is_delta = courier.witness, asked.WhichOneof("question") == "delta"
+    answer: str | int | Refused = Refused("WITNESS_NONE", "a witness on this node", "none")
+    size = 0
+    try:
+        if pair is not None and is_delta:
+            answer, size = pair.money.watched.take(asked.delta.delta), pair.money.watched.state.size
+        elif pair is not None:
+            answer, size = pair.answer(cosign_request(asked.checkpoint))
+    except UnavailableError as error:
+        answer = Refused(error.code, "a durable state", error.message)
+    if isinstance(answer, Refused):
+        log.warning("checkpoint.refused", node=courier.node.pinned.node, code=answer.code, size=size)
+    if is_delta:
+        return wire.WitnessAnswer(id=asked.id, delta=delta_response(answer, size))
+    return wire.WitnessAnswer(id=asked.id, checkpoint=checkpoint_response(answer, size))
 
 
 def _hello(node: Node) -> wire.ConnectRequest:
@@ -131,7 +217,7 @@ def _hello(node: Node) -> wire.ConnectRequest:
     return wire.ConnectRequest(hello=hello)
 
 
-async def _heartbeat(node: Node, backend: Backend) -> wire.ConnectRequest:
-    found = await backend.health()
+async def _heartbeat(courier: Courier) -> wire.ConnectRequest:
+    node, found = courier.node, await courier.backend.health()
     state = wire.BackendState.Value(f"BACKEND_STATE_{found.state.name}")
     return wire.ConnectRequest(heartbeat=wire.Heartbeat(backend=state, money_size=node.state.size))

@@ -88,6 +88,18 @@ def write_once(path: Path, content: bytes) -> None:
     _sync_directory(path.parent)
 
 
+def replace_durably(path: Path, content: bytes) -> None:
+    """Write `content`, mode 0600, so that after power loss the file is either the old one or the new one, whole."""
+    fresh = path.with_name(path.name + ".new")
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+    fresh.replace(path)
+    _sync_directory(path.parent)  # the rename itself
+
+
 def _sync_directory(directory: Path) -> None:
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

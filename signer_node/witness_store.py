@@ -18,7 +18,7 @@ from custody.audit import Log, with_lines
 from custody.canonical import Json, decode, encode, tagged_hash
 from custody.errors import IntegrityError, MalformedError, Refused, UnavailableError
 from custody.fields import Fields, parse_hex
-from signer_node.records import write_once
+from signer_node.records import replace_durably, write_once
 from signer_node.witness import CosignRequest, WitnessPins, WitnessState, step
 
 FORMAT = "keyturn-witness/1"
@@ -60,7 +60,7 @@ class WitnessStore:
         if state == self.state:
             return
         try:
-            _replace(self._paths.state, _state_bytes(self._origin, state))
+            replace_durably(self._paths.state, _state_bytes(self._origin, state))
             self._write_mark(state.size)
         except OSError as error:
             raise UnavailableError("WITNESS_STATE_WRITE", f"expected to write the state: {error.strerror}") from error
@@ -74,7 +74,7 @@ class WitnessStore:
         """Keep the first checkpoint that contradicts ours, with ours: the log key signed two histories."""
         path = self._paths.state.with_suffix(".fork")
         if not path.exists():
-            _replace(path, encode({"ours": self.state.note, "theirs": note}))
+            replace_durably(path, encode({"ours": self.state.note, "theirs": note}))
 
     def close(self) -> None:
         """Let another process hold the state."""
@@ -122,7 +122,7 @@ def make_key(path: Path) -> bytes:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     for log in Log:  # before the key: a key without marks would be taken for one that lost them
         if not path.exists():
-            _replace(mark_path(path, log), _mark_bytes(0))
+            replace_durably(mark_path(path, log), _mark_bytes(0))
     write_once(path, seed.hex().encode() + b"\n")
     return ed25519.public_key(seed)
 
@@ -160,6 +160,11 @@ class Witness:
     def note(self) -> str:
         """The checkpoint vouched for, with the cosignature that this process gave; "" when there is none."""
         return with_lines(self.state.note, [self._line]) if self._line else self.state.note
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether this witness vouches for nothing any more."""
+        return self._ended is not None
 
     @property
     def state(self) -> WitnessState:
@@ -232,22 +237,6 @@ def _read_state(raw: bytes, origin: str) -> WitnessState:
 
 def _mark_bytes(size: int) -> bytes:
     return f"{size:0{_MARK_CHARS}d}\n".encode()
-
-
-def _replace(path: Path, raw: bytes) -> None:
-    """Write `raw` so that after power loss the file is either the old one or the new one, whole."""
-    fresh = path.with_name(path.name + ".new")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as out:
-        out.write(raw)
-        out.flush()
-        os.fsync(out.fileno())
-    fresh.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)  # the rename itself
-    finally:
-        os.close(directory)
 
 
 def _hold(path: Path) -> int:

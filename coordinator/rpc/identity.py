@@ -99,6 +99,9 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "/custody.v1.AuditService/Export": _PEOPLE,
     "/custody.v1.WitnessService/AddCheckpoint": frozenset(),  # served by witnesses, which keep their own table
     "/custody.v1.WitnessService/GetWitnessState": frozenset(),
+    "/custody.v1.WitnessService/TakeDelta": frozenset(),
+    "/custody.v1.WitnessService/PostStatement": frozenset(),
+    "/custody.v1.WitnessService/ListHeld": frozenset(),
     "/custody.v1.ChainService/Mine": _OPERATOR,
     "/custody.v1.ChainService/GetTip": _OPERATOR,
     "/grpc.health.v1.Health/Check": _EVERYBODY,

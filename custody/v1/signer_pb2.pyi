@@ -4,6 +4,8 @@ isort:skip_file
 Online signer nodes: they dial out and open no port."""
 
 from collections import abc as _abc
+from custody.v1 import statement_pb2 as _statement_pb2
+from custody.v1 import witness_pb2 as _witness_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -158,6 +160,42 @@ class Answer(_message.Message):
 Global___Answer: _TypeAlias = Answer  # noqa: Y015
 
 @_typing.final
+class WitnessAnswer(_message.Message):
+    """What a node that witnesses says to what it was asked as a witness."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The number of the question."""
+    @_builtins.property
+    def checkpoint(self) -> _witness_pb2.AddCheckpointResponse:
+        """To a checkpoint."""
+
+    @_builtins.property
+    def delta(self) -> _witness_pb2.TakeDeltaResponse:
+        """To entries."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        checkpoint: _witness_pb2.AddCheckpointResponse | None = ...,
+        delta: _witness_pb2.TakeDeltaResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "checkpoint", b"checkpoint", "delta", b"delta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "checkpoint", b"checkpoint", "delta", b"delta", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["checkpoint", "delta"]  # noqa: Y015
+    _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
+
+Global___WitnessAnswer: _TypeAlias = WitnessAnswer  # noqa: Y015
+
+@_typing.final
 class ConnectRequest(_message.Message):
     """From a node."""
 
@@ -166,6 +204,8 @@ class ConnectRequest(_message.Message):
     HELLO_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
+    WITNESS_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """First, and only once."""
@@ -178,18 +218,28 @@ class ConnectRequest(_message.Message):
     def answer(self) -> Global___Answer:
         """To a bundle or a delta that it could not apply."""
 
+    @_builtins.property
+    def witness(self) -> Global___WitnessAnswer:
+        """To a question that it was asked as a witness."""
+
+    @_builtins.property
+    def held(self) -> _statement_pb2.SignedStatement:
+        """What it holds and has not seen in the log: to be logged."""
+
     def __init__(
         self,
         *,
         hello: Global___Hello | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
         answer: Global___Answer | None = ...,
+        witness: Global___WitnessAnswer | None = ...,
+        held: _statement_pb2.SignedStatement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "heartbeat", b"heartbeat", "held", b"held", "hello", b"hello", "message", b"message", "witness", b"witness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "heartbeat", b"heartbeat", "held", b"held", "hello", b"hello", "message", b"message", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "answer"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "answer", "witness", "held"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -270,6 +320,42 @@ class Delta(_message.Message):
 Global___Delta: _TypeAlias = Delta  # noqa: Y015
 
 @_typing.final
+class WitnessQuestion(_message.Message):
+    """Asks a node that witnesses what the coordinator asks a stand-alone witness."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """A number that the answer repeats."""
+    @_builtins.property
+    def checkpoint(self) -> _witness_pb2.AddCheckpointRequest:
+        """To be cosigned."""
+
+    @_builtins.property
+    def delta(self) -> _witness_pb2.TakeDeltaRequest:
+        """To be followed first."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        checkpoint: _witness_pb2.AddCheckpointRequest | None = ...,
+        delta: _witness_pb2.TakeDeltaRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "delta", b"delta", "question", b"question"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "delta", b"delta", "id", b"id", "question", b"question"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_question: _TypeAlias = _typing.Literal["checkpoint", "delta"]  # noqa: Y015
+    _WhichOneofArgType_question: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_question) -> _WhichOneofReturnType_question | None: ...
+
+Global___WitnessQuestion: _TypeAlias = WitnessQuestion  # noqa: Y015
+
+@_typing.final
 class Ping(_message.Message):
     """Asks for a heartbeat."""
 
@@ -296,6 +382,7 @@ class ConnectResponse(_message.Message):
     BUNDLE_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
     PING_FIELD_NUMBER: _builtins.int
+    WITNESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """In answer to the hello."""
@@ -312,6 +399,10 @@ class ConnectResponse(_message.Message):
     def ping(self) -> Global___Ping:
         """To be answered by a heartbeat."""
 
+    @_builtins.property
+    def witness(self) -> Global___WitnessQuestion:
+        """To be answered as a witness."""
+
     def __init__(
         self,
         *,
@@ -319,12 +410,13 @@ class ConnectResponse(_message.Message):
         bundle: Global___Bundle | None = ...,
         delta: Global___Delta | None = ...,
         ping: Global___Ping | None = ...,
+        witness: Global___WitnessQuestion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "delta", b"delta", "message", b"message", "ping", b"ping", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "delta", b"delta", "message", b"message", "ping", b"ping", "welcome", b"welcome", "witness", b"witness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "delta", b"delta", "message", b"message", "ping", b"ping", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "delta", b"delta", "message", b"message", "ping", b"ping", "welcome", b"welcome", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "bundle", "delta", "ping"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "bundle", "delta", "ping", "witness"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 

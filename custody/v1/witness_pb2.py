@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from custody.v1 import statement_pb2 as custody_dot_v1_dot_statement__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63ustody/v1/witness.proto\x12\ncustody.v1\x1a\x1a\x63ustody/v1/statement.proto\"a\n\x14\x41\x64\x64\x43heckpointRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x10\n\x08old_size\x18\x02 \x01(\x04\x12\x19\n\x11\x63onsistency_proof\x18\x03 \x03(\x0c\x12\x0c\n\x04note\x18\x04 \x01(\t\"n\n\x15\x41\x64\x64\x43heckpointResponse\x12\x15\n\x0b\x63osignature\x18\x01 \x01(\tH\x00\x12&\n\x07refusal\x18\x02 \x01(\x0b\x32\x13.custody.v1.RefusalH\x00\x12\x0c\n\x04size\x18\x03 \x01(\x04\x42\x08\n\x06\x61nswer\"(\n\x16GetWitnessStateRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\"Q\n\x17GetWitnessStateResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04root\x18\x03 \x01(\x0c\x12\x0c\n\x04note\x18\x04 \x01(\t2\xc2\x01\n\x0eWitnessService\x12T\n\rAddCheckpoint\x12 .custody.v1.AddCheckpointRequest\x1a!.custody.v1.AddCheckpointResponse\x12Z\n\x0fGetWitnessState\x12\".custody.v1.GetWitnessStateRequest\x1a#.custody.v1.GetWitnessStateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63ustody/v1/witness.proto\x12\ncustody.v1\x1a\x1a\x63ustody/v1/statement.proto\"a\n\x14\x41\x64\x64\x43heckpointRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x10\n\x08old_size\x18\x02 \x01(\x04\x12\x19\n\x11\x63onsistency_proof\x18\x03 \x03(\x0c\x12\x0c\n\x04note\x18\x04 \x01(\t\"n\n\x15\x41\x64\x64\x43heckpointResponse\x12\x15\n\x0b\x63osignature\x18\x01 \x01(\tH\x00\x12&\n\x07refusal\x18\x02 \x01(\x0b\x32\x13.custody.v1.RefusalH\x00\x12\x0c\n\x04size\x18\x03 \x01(\x04\x42\x08\n\x06\x61nswer\"(\n\x16GetWitnessStateRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\"Q\n\x17GetWitnessStateResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04root\x18\x03 \x01(\x0c\x12\x0c\n\x04note\x18\x04 \x01(\t\"!\n\x10TakeDeltaRequest\x12\r\n\x05\x64\x65lta\x18\x01 \x01(\x0c\"G\n\x11TakeDeltaResponse\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12$\n\x07refusal\x18\x02 \x01(\x0b\x32\x13.custody.v1.Refusal\"F\n\x14PostStatementRequest\x12.\n\tstatement\x18\x01 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\"\xa6\x01\n\x15PostStatementResponse\x12.\n\x07receipt\x18\x01 \x01(\x0b\x32\x1b.custody.v1.SignedStatementH\x00\x12&\n\x07refusal\x18\x02 \x01(\x0b\x32\x13.custody.v1.RefusalH\x00\x12+\n\x06others\x18\x03 \x03(\x0b\x32\x1b.custody.v1.SignedStatementB\x08\n\x06\x61nswer\"@\n\x0fListHeldRequest\x12-\n\x08receipts\x18\x01 \x03(\x0b\x32\x1b.custody.v1.SignedStatement\"C\n\x10ListHeldResponse\x12/\n\nstatements\x18\x01 \x03(\x0b\x32\x1b.custody.v1.SignedStatement2\xa9\x03\n\x0eWitnessService\x12T\n\rAddCheckpoint\x12 .custody.v1.AddCheckpointRequest\x1a!.custody.v1.AddCheckpointResponse\x12Z\n\x0fGetWitnessState\x12\".custody.v1.GetWitnessStateRequest\x1a#.custody.v1.GetWitnessStateResponse\x12H\n\tTakeDelta\x12\x1c.custody.v1.TakeDeltaRequest\x1a\x1d.custody.v1.TakeDeltaResponse\x12T\n\rPostStatement\x12 .custody.v1.PostStatementRequest\x1a!.custody.v1.PostStatementResponse\x12\x45\n\x08ListHeld\x12\x1b.custody.v1.ListHeldRequest\x1a\x1c.custody.v1.ListHeldResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETWITNESSSTATEREQUEST']._serialized_end=319
   _globals['_GETWITNESSSTATERESPONSE']._serialized_start=321
   _globals['_GETWITNESSSTATERESPONSE']._serialized_end=402
-  _globals['_WITNESSSERVICE']._serialized_start=405
-  _globals['_WITNESSSERVICE']._serialized_end=599
+  _globals['_TAKEDELTAREQUEST']._serialized_start=404
+  _globals['_TAKEDELTAREQUEST']._serialized_end=437
+  _globals['_TAKEDELTARESPONSE']._serialized_start=439
+  _globals['_TAKEDELTARESPONSE']._serialized_end=510
+  _globals['_POSTSTATEMENTREQUEST']._serialized_start=512
+  _globals['_POSTSTATEMENTREQUEST']._serialized_end=582
+  _globals['_POSTSTATEMENTRESPONSE']._serialized_start=585
+  _globals['_POSTSTATEMENTRESPONSE']._serialized_end=751
+  _globals['_LISTHELDREQUEST']._serialized_start=753
+  _globals['_LISTHELDREQUEST']._serialized_end=817
+  _globals['_LISTHELDRESPONSE']._serialized_start=819
+  _globals['_LISTHELDRESPONSE']._serialized_end=886
+  _globals['_WITNESSSERVICE']._serialized_start=889
+  _globals['_WITNESSSERVICE']._serialized_end=1314
 # @@protoc_insertion_point(module_scope)

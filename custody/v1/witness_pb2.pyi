@@ -144,3 +144,163 @@ class GetWitnessStateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetWitnessStateResponse: _TypeAlias = GetWitnessStateResponse  # noqa: Y015
+
+@_typing.final
+class TakeDeltaRequest(_message.Message):
+    """Money-log entries for a witness."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELTA_FIELD_NUMBER: _builtins.int
+    delta: _builtins.bytes
+    """The delta document (canonical JSON "keyturn-delta"), at most 6 MiB; the checkpoint at its end needs no cosignature."""
+    def __init__(
+        self,
+        *,
+        delta: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeDeltaRequest: _TypeAlias = TakeDeltaRequest  # noqa: Y015
+
+@_typing.final
+class TakeDeltaResponse(_message.Message):
+    """How far the witness is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """Money-log entries that it has."""
+    @_builtins.property
+    def refusal(self) -> _statement_pb2.Refusal:
+        """Why it took none; unset when it did."""
+
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+        refusal: _statement_pb2.Refusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeDeltaResponse: _TypeAlias = TakeDeltaResponse  # noqa: Y015
+
+@_typing.final
+class PostStatementRequest(_message.Message):
+    """Something that must not be withheld."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def statement(self) -> _statement_pb2.SignedStatement:
+        """Freeze, unfreeze, stop, reject (an approval that says so) or rule document, with all signatures that it needs."""
+
+    def __init__(
+        self,
+        *,
+        statement: _statement_pb2.SignedStatement | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["statement", b"statement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["statement", b"statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PostStatementRequest: _TypeAlias = PostStatementRequest  # noqa: Y015
+
+@_typing.final
+class PostStatementResponse(_message.Message):
+    """A receipt or a refusal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def receipt(self) -> _statement_pb2.SignedStatement:
+        """"keyturn/held/v1" {genesis, digest, witness, received_at}, signed by this witness's key."""
+
+    @_builtins.property
+    def refusal(self) -> _statement_pb2.Refusal:
+        """Why it is not held."""
+
+    @_builtins.property
+    def others(self) -> _containers.RepeatedCompositeFieldContainer[_statement_pb2.SignedStatement]:
+        """Receipts of other witnesses, such as nodes that took it over from here; each is to be verified by the caller."""
+
+    def __init__(
+        self,
+        *,
+        receipt: _statement_pb2.SignedStatement | None = ...,
+        refusal: _statement_pb2.Refusal | None = ...,
+        others: _abc.Iterable[_statement_pb2.SignedStatement] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "receipt", b"receipt", "refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "others", b"others", "receipt", b"receipt", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["receipt", "refusal"]  # noqa: Y015
+    _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
+
+Global___PostStatementResponse: _TypeAlias = PostStatementResponse  # noqa: Y015
+
+@_typing.final
+class ListHeldRequest(_message.Message):
+    """Asks for all that is held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def receipts(self) -> _containers.RepeatedCompositeFieldContainer[_statement_pb2.SignedStatement]:
+        """The caller's own receipts for what it took over from here before."""
+
+    def __init__(
+        self,
+        *,
+        receipts: _abc.Iterable[_statement_pb2.SignedStatement] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipts", b"receipts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHeldRequest: _TypeAlias = ListHeldRequest  # noqa: Y015
+
+@_typing.final
+class ListHeldResponse(_message.Message):
+    """What is held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATEMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def statements(self) -> _containers.RepeatedCompositeFieldContainer[_statement_pb2.SignedStatement]:
+        """Oldest first."""
+
+    def __init__(
+        self,
+        *,
+        statements: _abc.Iterable[_statement_pb2.SignedStatement] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["statements", b"statements"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHeldResponse: _TypeAlias = ListHeldResponse  # noqa: Y015

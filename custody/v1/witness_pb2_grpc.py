@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class WitnessServiceStub:
-    """Served by each witness, not by the coordinator.
+    """Served by each stand-alone witness, not by the coordinator. A node that witnesses is asked over its own stream.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,25 @@ class WitnessServiceStub:
                 request_serializer=custody_dot_v1_dot_witness__pb2.GetWitnessStateRequest.SerializeToString,
                 response_deserializer=custody_dot_v1_dot_witness__pb2.GetWitnessStateResponse.FromString,
                 _registered_method=True)
+        self.TakeDelta = channel.unary_unary(
+                '/custody.v1.WitnessService/TakeDelta',
+                request_serializer=custody_dot_v1_dot_witness__pb2.TakeDeltaRequest.SerializeToString,
+                response_deserializer=custody_dot_v1_dot_witness__pb2.TakeDeltaResponse.FromString,
+                _registered_method=True)
+        self.PostStatement = channel.unary_unary(
+                '/custody.v1.WitnessService/PostStatement',
+                request_serializer=custody_dot_v1_dot_witness__pb2.PostStatementRequest.SerializeToString,
+                response_deserializer=custody_dot_v1_dot_witness__pb2.PostStatementResponse.FromString,
+                _registered_method=True)
+        self.ListHeld = channel.unary_unary(
+                '/custody.v1.WitnessService/ListHeld',
+                request_serializer=custody_dot_v1_dot_witness__pb2.ListHeldRequest.SerializeToString,
+                response_deserializer=custody_dot_v1_dot_witness__pb2.ListHeldResponse.FromString,
+                _registered_method=True)
 
 
 class WitnessServiceServicer:
-    """Served by each witness, not by the coordinator.
+    """Served by each stand-alone witness, not by the coordinator. A node that witnesses is asked over its own stream.
     """
 
     def AddCheckpoint(self, request, context):
@@ -60,6 +75,28 @@ class WitnessServiceServicer:
 
     def GetWitnessState(self, request, context):
         """Returns what this witness saw last.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TakeDelta(self, request, context):
+        """Gives money-log entries that this witness has not seen; it vouches for no money checkpoint without them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PostStatement(self, request, context):
+        """Leaves a freeze, unfreeze, stop, reject or rule document with this witness, which holds it until the log does.
+        Posting the same again is harmless and returns the receipts that came in since.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListHeld(self, request, context):
+        """Returns what this witness holds. Every online node asks at least every 10 seconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +115,21 @@ def add_WitnessServiceServicer_to_server(servicer, server):
                     request_deserializer=custody_dot_v1_dot_witness__pb2.GetWitnessStateRequest.FromString,
                     response_serializer=custody_dot_v1_dot_witness__pb2.GetWitnessStateResponse.SerializeToString,
             ),
+            'TakeDelta': grpc.unary_unary_rpc_method_handler(
+                    servicer.TakeDelta,
+                    request_deserializer=custody_dot_v1_dot_witness__pb2.TakeDeltaRequest.FromString,
+                    response_serializer=custody_dot_v1_dot_witness__pb2.TakeDeltaResponse.SerializeToString,
+            ),
+            'PostStatement': grpc.unary_unary_rpc_method_handler(
+                    servicer.PostStatement,
+                    request_deserializer=custody_dot_v1_dot_witness__pb2.PostStatementRequest.FromString,
+                    response_serializer=custody_dot_v1_dot_witness__pb2.PostStatementResponse.SerializeToString,
+            ),
+            'ListHeld': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHeld,
+                    request_deserializer=custody_dot_v1_dot_witness__pb2.ListHeldRequest.FromString,
+                    response_serializer=custody_dot_v1_dot_witness__pb2.ListHeldResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'custody.v1.WitnessService', rpc_method_handlers)
@@ -87,7 +139,7 @@ def add_WitnessServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WitnessService:
-    """Served by each witness, not by the coordinator.
+    """Served by each stand-alone witness, not by the coordinator. A node that witnesses is asked over its own stream.
     """
 
     @staticmethod
@@ -134,6 +186,87 @@ class WitnessService:
             '/custody.v1.WitnessService/GetWitnessState',
             custody_dot_v1_dot_witness__pb2.GetWitnessStateRequest.SerializeToString,
             custody_dot_v1_dot_witness__pb2.GetWitnessStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TakeDelta(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/custody.v1.WitnessService/TakeDelta',
+            custody_dot_v1_dot_witness__pb2.TakeDeltaRequest.SerializeToString,
+            custody_dot_v1_dot_witness__pb2.TakeDeltaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PostStatement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/custody.v1.WitnessService/PostStatement',
+            custody_dot_v1_dot_witness__pb2.PostStatementRequest.SerializeToString,
+            custody_dot_v1_dot_witness__pb2.PostStatementResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHeld(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/custody.v1.WitnessService/ListHeld',
+            custody_dot_v1_dot_witness__pb2.ListHeldRequest.SerializeToString,
+            custody_dot_v1_dot_witness__pb2.ListHeldResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class WitnessServiceStub:
-    """Served by each witness, not by the coordinator."""
+    """Served by each stand-alone witness, not by the coordinator. A node that witnesses is asked over its own stream."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,19 +37,35 @@ class WitnessServiceStub:
     """Shows a checkpoint with the proof that it continues what this witness saw."""
     GetWitnessState: _grpc.UnaryUnaryMultiCallable[_witness_pb2.GetWitnessStateRequest, _witness_pb2.GetWitnessStateResponse]
     """Returns what this witness saw last."""
+    TakeDelta: _grpc.UnaryUnaryMultiCallable[_witness_pb2.TakeDeltaRequest, _witness_pb2.TakeDeltaResponse]
+    """Gives money-log entries that this witness has not seen; it vouches for no money checkpoint without them."""
+    PostStatement: _grpc.UnaryUnaryMultiCallable[_witness_pb2.PostStatementRequest, _witness_pb2.PostStatementResponse]
+    """Leaves a freeze, unfreeze, stop, reject or rule document with this witness, which holds it until the log does.
+    Posting the same again is harmless and returns the receipts that came in since.
+    """
+    ListHeld: _grpc.UnaryUnaryMultiCallable[_witness_pb2.ListHeldRequest, _witness_pb2.ListHeldResponse]
+    """Returns what this witness holds. Every online node asks at least every 10 seconds."""
 
 @_typing.type_check_only
 class WitnessServiceAsyncStub(WitnessServiceStub):
-    """Served by each witness, not by the coordinator."""
+    """Served by each stand-alone witness, not by the coordinator. A node that witnesses is asked over its own stream."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AddCheckpoint: _aio.UnaryUnaryMultiCallable[_witness_pb2.AddCheckpointRequest, _witness_pb2.AddCheckpointResponse]  # type: ignore[assignment]
     """Shows a checkpoint with the proof that it continues what this witness saw."""
     GetWitnessState: _aio.UnaryUnaryMultiCallable[_witness_pb2.GetWitnessStateRequest, _witness_pb2.GetWitnessStateResponse]  # type: ignore[assignment]
     """Returns what this witness saw last."""
+    TakeDelta: _aio.UnaryUnaryMultiCallable[_witness_pb2.TakeDeltaRequest, _witness_pb2.TakeDeltaResponse]  # type: ignore[assignment]
+    """Gives money-log entries that this witness has not seen; it vouches for no money checkpoint without them."""
+    PostStatement: _aio.UnaryUnaryMultiCallable[_witness_pb2.PostStatementRequest, _witness_pb2.PostStatementResponse]  # type: ignore[assignment]
+    """Leaves a freeze, unfreeze, stop, reject or rule document with this witness, which holds it until the log does.
+    Posting the same again is harmless and returns the receipts that came in since.
+    """
+    ListHeld: _aio.UnaryUnaryMultiCallable[_witness_pb2.ListHeldRequest, _witness_pb2.ListHeldResponse]  # type: ignore[assignment]
+    """Returns what this witness holds. Every online node asks at least every 10 seconds."""
 
 class WitnessServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Served by each witness, not by the coordinator."""
+    """Served by each stand-alone witness, not by the coordinator. A node that witnesses is asked over its own stream."""
 
     @_abc_1.abstractmethod
     def AddCheckpoint(
@@ -66,5 +82,31 @@ class WitnessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_witness_pb2.GetWitnessStateResponse, _abc.Awaitable[_witness_pb2.GetWitnessStateResponse]]:
         """Returns what this witness saw last."""
+
+    @_abc_1.abstractmethod
+    def TakeDelta(
+        self,
+        request: _witness_pb2.TakeDeltaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_witness_pb2.TakeDeltaResponse, _abc.Awaitable[_witness_pb2.TakeDeltaResponse]]:
+        """Gives money-log entries that this witness has not seen; it vouches for no money checkpoint without them."""
+
+    @_abc_1.abstractmethod
+    def PostStatement(
+        self,
+        request: _witness_pb2.PostStatementRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_witness_pb2.PostStatementResponse, _abc.Awaitable[_witness_pb2.PostStatementResponse]]:
+        """Leaves a freeze, unfreeze, stop, reject or rule document with this witness, which holds it until the log does.
+        Posting the same again is harmless and returns the receipts that came in since.
+        """
+
+    @_abc_1.abstractmethod
+    def ListHeld(
+        self,
+        request: _witness_pb2.ListHeldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_witness_pb2.ListHeldResponse, _abc.Awaitable[_witness_pb2.ListHeldResponse]]:
+        """Returns what this witness holds. Every online node asks at least every 10 seconds."""
 
 def add_WitnessServiceServicer_to_server(servicer: WitnessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -33,12 +33,13 @@ from signer_node.config import TlsConfig
 from signer_node.tls import client_credentials
 from signer_node.witness_server import load_config, make_key, serve
 from signer_node.witness_store import mark_path, read_key
+from tests.world import LOG_SEED, make_genesis
 
 pytestmark = pytest.mark.slow
 
-LOG_SEED = b"\x01" * 32
-GENESIS = b"\x07" * 32
-ORIGIN = origin_of(GENESIS, Log.MONEY)
+DOCUMENT = make_genesis()
+GENESIS = DOCUMENT.hash
+ORIGIN = origin_of(GENESIS, Log.EVENT)  # whose entries a witness does not follow, so that any tree will do
 TREE = Subtrees(leaf_hash(b"%d" % index) for index in range(8))
 CONFIG = """
 name = "witness-1"
@@ -89,6 +90,7 @@ def place(tmp_path: Path) -> Place:
     key = make_key(tmp_path / "witness.key")
     text = CONFIG.format(genesis=GENESIS.hex(), log_key=ed25519.public_key(LOG_SEED).hex())
     (tmp_path / "witness.toml").write_text(text)
+    (tmp_path / "genesis.json").write_bytes(DOCUMENT.signed.to_bytes())
     return Place(tmp_path, ca, key)
 
 
@@ -128,17 +130,17 @@ async def test_witness_given_checkpoints_over_mtls_cosigns_and_shows_its_state(p
 
 
 async def test_witness_given_its_own_future_ends_for_both_logs(place: Place, port: int) -> None:
-    """One key, one end: a witness whose money state was rewound vouches for no events either, now or later."""
+    """One key, one end: a witness whose state of one log was rewound vouches for neither, now or later."""
     ahead = ask(0, 8)
     line = cosign(ahead.note, "witness-1", read_key(place.directory / "witness.key"), 1_600_000_000)
     ahead.note = with_lines(ahead.note, [line])
-    event_origin = origin_of(GENESIS, Log.EVENT)
-    event_note = sign_checkpoint(Checkpoint(event_origin, 5, TREE.root_at(5)), LOG_SEED)
-    event = witness_pb2.AddCheckpointRequest(origin=event_origin, note=event_note)
+    money_origin = origin_of(GENESIS, Log.MONEY)
+    money_note = sign_checkpoint(Checkpoint(money_origin, 5, TREE.root_at(5)), LOG_SEED)
+    money = witness_pb2.AddCheckpointRequest(origin=money_origin, note=money_note)
     async with grpc.aio.secure_channel(f"localhost:{port}", client_credentials(place.client("coordinator"))) as channel:
         stub = witness_pb2_grpc.WitnessServiceStub(channel)
 
-        codes = [(await stub.AddCheckpoint(request)).refusal.code for request in (ahead, event, ask(0, 5))]
+        codes = [(await stub.AddCheckpoint(request)).refusal.code for request in (ahead, money, ask(0, 5))]
 
     assert codes == ["WITNESS_REWOUND"] * 3
     for each in Log:
@@ -183,6 +185,9 @@ async def test_witness_given_foreign_authority_or_no_certificate_is_unreachable(
         ('listen = "127.0.0.1:0"', 'listen = "unix:/tmp/x"', "CONFIG_LISTEN"),
         ('state = "state"', 'state = "."', "CONFIG_STATE"),
         (GENESIS.hex(), "07", "FIELD_HEX"),
+        (GENESIS.hex(), "07" * 32, "GENESIS_OTHER"),
+        (ed25519.public_key(LOG_SEED).hex(), "07" * 32, "LOG_KEY_OTHER"),
+        ('state = "state"', 'state = "state"\ngenesis_file = "none.json"', "CONFIG_GENESIS"),
         ('name = "witness-1"', "name = ", "CONFIG_UNREADABLE"),
         ('certificate = "tls/witness-1.pem"', 'certificate = "tls/none.pem"', "TLS_FILE"),
         ('witness_key = "witness.key"', 'witness_key = "other.key"', "WITNESS_KEY"),
