@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,10 @@ from coordinator.config import Config
 from coordinator.effects import Hook, no_hook
 from coordinator.followed import Followed
 from coordinator.logging import configure, stdout_logger
-from coordinator.logs import LogPins, Logs
+from coordinator.logs import LogPins, Logs, WitnessPort
 from coordinator.outbox import Outbox
 from coordinator.parts import Parts
+from coordinator.posted import take_over_for_ever
 from coordinator.rpc.audits import Audits, Policies
 from coordinator.rpc.ceremony import Ceremony
 from coordinator.rpc.couriers import Couriers
@@ -31,7 +33,7 @@ from coordinator.session import OPEN
 from coordinator.store.port import MAX_PAGE, Page
 from coordinator.store.sql import SqlStore
 from coordinator.tls import TlsFiles
-from coordinator.witnesses import GrpcWitness
+from coordinator.witnesses import GrpcWitness, NodeWitness
 from custody import ed25519
 from custody.audit import Log
 from custody.curve import require_native
@@ -68,11 +70,15 @@ async def run(config: Config, hook: Hook = no_hook) -> int:
         return 0
     async with AsyncExitStack() as stack:
         chain = await stack.enter_async_context(await EmbeddedChain.open(config.chain, SystemClock()))
-        parts = await _parts(config, chain, SystemClock(), hook, stack)
+        dialled = {w.name: GrpcWitness(w.address, _tls(config)) for w in config.witnesses}
+        for witness in dialled.values():
+            stack.push_async_callback(witness.close)
+        parts = await _parts(config, chain, SystemClock(), hook, dialled, stack)
         server = build_server(_services(parts, chain), config.listen, _tls(config), stdout_logger())
         await server.start()
         stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
         tasks = [asyncio.create_task(work(parts)) for work in (_advance_all, _keep_checkpoints)]
+        tasks.append(asyncio.create_task(take_over_for_ever(parts, dialled)))
         log.info("coordinator.ready", port=server.port, genesis=parts.genesis.hash.hex())
         await stop.wait()
         for task in tasks:
@@ -108,13 +114,21 @@ def read_genesis(path: Path) -> Genesis:
     return genesis
 
 
-async def _parts(config: Config, chain: EmbeddedChain, clock: Clock, hook: Hook, stack: AsyncExitStack) -> Parts:
+async def _parts(
+    config: Config,
+    chain: EmbeddedChain,
+    clock: Clock,
+    hook: Hook,
+    dialled: Mapping[str, GrpcWitness],
+    stack: AsyncExitStack,
+) -> Parts:
     genesis = read_genesis(config.genesis)
     store = await asyncio.to_thread(SqlStore.open, config.database)
     stack.push_async_callback(store.close)
-    witnesses = {w.name: GrpcWitness(w.address, _tls(config)) for w in config.witnesses}
-    for witness in witnesses.values():
-        stack.push_async_callback(witness.close)
+    outbox, roots = Outbox(), genesis.policy.roots
+    pinned_nodes = {w.name for w in roots.witnesses} & {node.name for node in roots.nodes}
+    witnesses: dict[str, WitnessPort] = {name: NodeWitness(name, outbox) for name in pinned_nodes}
+    witnesses.update(dialled)
     logs = Logs(store, _pins(genesis, bytes.fromhex(config.log_key.read_text().strip())), witnesses, clock)
     return Parts(
         genesis=genesis,
@@ -123,7 +137,7 @@ async def _parts(config: Config, chain: EmbeddedChain, clock: Clock, hook: Hook,
         chain=chain,
         clock=clock,
         followed=Followed(store, genesis),
-        outbox=Outbox(),
+        outbox=outbox,
         books={w.wallet.wallet_id: ScriptBook(w.wallet) for w in genesis.wallets},
         confirmations=config.confirmations,
         hook=hook,

@@ -57,9 +57,14 @@ class Followed:
 
     async def statements(self, entries: tuple[bytes, ...]) -> dict[bytes, Signed]:
         """Return the statements that `entries` name, by digest. Raises IntegrityError MISSING_BODY."""
-        wanted = [digest for raw in entries for digest in statements_of(parse_entry(raw))]
-        found = await self._store.bodies(wanted)
-        statements = {digest: body for digest, body in found.items() if isinstance(body, Signed)}
-        if missing := set(wanted) - set(statements):
-            raise IntegrityError("MISSING_BODY", f"expected the statement {min(missing).hex()[:16]} in the store")
-        return statements
+        return await statements_in(self._store, entries)
+
+
+async def statements_in(store: LogStore, entries: tuple[bytes, ...]) -> dict[bytes, Signed]:
+    """Return the statements that money-log `entries` name, by digest. Raises IntegrityError MISSING_BODY."""
+    wanted = [digest for raw in entries for digest in statements_of(parse_entry(raw))]
+    found = await store.bodies(wanted)
+    statements = {digest: body for digest, body in found.items() if isinstance(body, Signed)}
+    if missing := set(wanted) - set(statements):
+        raise IntegrityError("MISSING_BODY", f"expected the statement {min(missing).hex()[:16]} in the store")
+    return statements

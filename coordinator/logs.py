@@ -10,9 +10,10 @@ import asyncio
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from coordinator.clock import Clock
+from coordinator.feed import make_feed
 from coordinator.store.port import CosignedNotes, LogStore
 from custody import ed25519
 from custody.audit import (
@@ -36,7 +37,9 @@ from custody.errors import IntegrityError, MalformedError, NotFoundError, Refuse
 WITNESS_TIMEOUT_S = 10  # a witness fsyncs and signs in milliseconds; after this it is as good as away
 GRACE_S = 0.2  # once w have answered, the rest may still add their word, but nobody waits for a dead one
 FRESH_S = 60  # signers ask for 5 minutes at most: this leaves time to travel and to be asked again
+MAX_ROUNDS = 64  # questions to one witness about one checkpoint: each brings it closer, by up to 1 MiB of entries
 _STALE_SIZE = "WITNESS_STALE_SIZE"
+_BEHIND = "WITNESS_BEHIND"
 _SIZE = re.compile(r"[0-9]{1,16}")
 
 
@@ -53,11 +56,21 @@ class WitnessPort(Protocol):
     async def add_checkpoint(self, origin: str, old_size: int, proof: tuple[bytes, ...], note: str) -> str | Refused:
         """Return a cosignature line (no newline) over `note`, or the witness's refusal.
 
-        WITNESS_STALE_SIZE carries the size it is at in `found`, decimal. Asking again is harmless.
+        WITNESS_STALE_SIZE carries the size it is at in `found`, decimal; WITNESS_BEHIND that to which it follows the
+        money log. Asking again is harmless.
 
         Raises:
             UnavailableError: it cannot be reached.
         """
+        ...
+
+
+@runtime_checkable
+class FollowingWitness(Protocol):
+    """A witness that replays the money log, and vouches for no more than it has replayed."""
+
+    async def take_delta(self, delta: bytes) -> int | Refused:
+        """Give entries as a delta document; return how many it has then, or its refusal. Raises as `WitnessPort`."""
         ...
 
 
@@ -92,6 +105,7 @@ class Logs:
         self.refusals: dict[tuple[Log, str], Refused] = {}
         self._store, self._pins, self._witnesses, self._clock = store, pins, witnesses, clock
         self._sizes: dict[tuple[Log, str], int] = {}  # where each witness is; a wrong guess costs one more question
+        self._followed: dict[str, int] = {}  # to where each follows the money log, of those that said so
         self._locks = {log: asyncio.Lock() for log in Log}
         self._opened: dict[Log, Cosigned] = {}
 
@@ -199,18 +213,44 @@ class Logs:
         if port is None:
             return Refused("WITNESS_UNREACHABLE", f"an address of {witness.name}", "none in the configuration")
         size = self._size_of(note)
-        old_size = min(self._sizes.get((log, witness.name), 0), size)
-        answer = await port.add_checkpoint(
-            self._pins.origin(log), old_size, await self.consistency(log, old_size, size), note
-        )
-        if not isinstance(answer, Refused) or answer.code != _STALE_SIZE or not _SIZE.fullmatch(answer.found):
-            return answer
-        old_size = int(answer.found)
-        if old_size > size:
-            return Refused("WITNESS_ROLLED_BACK", f"size {old_size}, which {witness.name} saw", f"size {size}")
-        return await port.add_checkpoint(
-            self._pins.origin(log), old_size, await self.consistency(log, old_size, size), note
-        )
+        for _ in range(MAX_ROUNDS):
+            if log is Log.MONEY and (refused := await self._feed(witness, port, size)):
+                return refused
+            old_size = min(self._sizes.get((log, witness.name), 0), size)
+            proof = await self.consistency(log, old_size, size)
+            answer = await port.add_checkpoint(self._pins.origin(log), old_size, proof, note)
+            known = self._learnt(log, witness, answer)
+            if known is None:
+                break
+            if known > size:
+                return Refused("WITNESS_ROLLED_BACK", f"size {known}, which {witness.name} saw", f"size {size}")
+        return answer
+
+    def _learnt(self, log: Log, witness: WitnessKey, answer: str | Refused) -> int | None:
+        """Note and return the size at which the witness says it is; None where asking again would change nothing."""
+        if not isinstance(answer, Refused) or not _SIZE.fullmatch(answer.found):
+            return None
+        size = int(answer.found)
+        if answer.code == _STALE_SIZE and self._sizes.get((log, witness.name)) != size:
+            self._sizes[log, witness.name] = size
+            return size
+        if answer.code == _BEHIND and self._followed.get(witness.name) != size:
+            self._followed[witness.name] = size
+            return size
+        return None
+
+    async def _feed(self, witness: WitnessKey, port: WitnessPort, size: int) -> Refused | None:
+        """Bring a witness that follows up to `size`; return its refusal. One that never said so is not fed."""
+        while (at := self._followed.get(witness.name, size)) < size and isinstance(port, FollowingWitness):
+            delta = await make_feed(self._store, self._pins.genesis, self._pins.seed, at, size)
+            taken = await port.take_delta(delta)
+            if isinstance(taken, Refused):
+                del self._followed[witness.name]  # it may have started anew: let it say again where it is
+                return taken
+            if taken <= at:
+                return Refused("WITNESS_FEED", f"more than {at} entries with {witness.name}", str(taken))
+            self._followed[witness.name] = taken
+        return None
 
     def _open(self, log: Log, note: str) -> Cosigned:
         known = self._opened.get(log)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from custody.errors import UnavailableError
 from custody.v1 import signer_pb2 as wire
 
 HEARD_SECONDS = 10  # silent for longer than three heartbeats: routing passes it over
@@ -15,7 +16,7 @@ class Link:
     """One node's open stream.
 
     money_size: entries it has.  heard_at: UTC seconds.  backend: as on the wire, 0 for unknown.
-    queue: what goes out next; None ends the stream.
+    queue: what goes out next; None ends the stream.  waiting: questions to the node as a witness, by number.
     """
 
     node: str
@@ -23,6 +24,31 @@ class Link:
     heard_at: int
     backend: int = 0
     queue: asyncio.Queue[wire.ConnectResponse | None] = field(default_factory=asyncio.Queue)
+    waiting: dict[int, asyncio.Future[wire.WitnessAnswer]] = field(default_factory=dict)
+    asked: int = 0
+
+    def ask(self) -> tuple[int, asyncio.Future[wire.WitnessAnswer]]:
+        """Return the number of a new question and where its answer will be."""
+        self.asked += 1
+        answer: asyncio.Future[wire.WitnessAnswer] = asyncio.get_running_loop().create_future()
+        self.waiting[self.asked] = answer
+        return self.asked, answer
+
+    def take(self, answer: wire.WitnessAnswer) -> None:
+        """Hand an answer to who asked; one that nobody waits for is dropped."""
+        waiting = self.waiting.get(answer.id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
+
+    def end(self) -> None:
+        """Tell everyone who waits that this stream is over."""
+        for waiting in self.waiting.values():
+            if not waiting.done():
+                waiting.set_exception(UnavailableError("WITNESS_AWAY", f"expected {self.node} to answer, it hung up"))
+
+    def forget(self, number: int) -> None:
+        """Wait no longer for the answer to question `number`."""
+        self.waiting.pop(number, None)
 
 
 class Outbox:
@@ -40,6 +66,7 @@ class Outbox:
 
     def close(self, link: Link) -> None:
         """Forget a stream, unless a newer one of the same node took its place."""
+        link.end()
         if self._links.get(link.node) is link:
             del self._links[link.node]
 

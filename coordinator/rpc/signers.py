@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 
 import structlog
 
@@ -11,13 +11,16 @@ from coordinator import flow
 from coordinator.asking import take_answer
 from coordinator.outbox import Link
 from coordinator.parts import Parts
+from coordinator.posted import take_in
 from coordinator.rpc.identity import Context, check_own_name, identity_of
+from coordinator.rpc.statements import read_signed
 from custody.audit import Log
 from custody.bundle import PROTOCOL, parse_answer
 from custody.errors import CustodyError, DeniedError, MalformedError
 from custody.policy import Location
-from custody.v1 import signer_pb2, signer_pb2_grpc
+from custody.v1 import signer_pb2, signer_pb2_grpc, statement_pb2
 
+MAX_AT_WORK = 64  # of one node's stream: more than it is ever asked at once
 log = structlog.get_logger("coordinator")
 
 
@@ -76,16 +79,37 @@ class Signers(signer_pb2_grpc.SignerServiceServicer):
         return Link(hello.node, hello.money_size, self._parts.clock.now())
 
     async def _listen(self, link: Link, messages: AsyncIterator[signer_pb2.ConnectRequest]) -> None:
-        """Take what the node says until it hangs up; one bad answer is logged and does not end the stream."""
+        """Take what the node says until it hangs up; one bad answer is logged and does not end the stream.
+
+        What takes long is done beside the stream: it may need this node's word as a witness, which comes by it.
+        """
+        at_work: set[asyncio.Task[None]] = set()
         async for message in messages:
             link.heard_at = self._parts.clock.now()
             kind = message.WhichOneof("message")
             if kind == "heartbeat":
                 link.backend, link.money_size = int(message.heartbeat.backend), message.heartbeat.money_size
                 self._heard[link.node] = (link.heard_at, link.backend, link.money_size)
+            elif kind == "witness":
+                link.take(message.witness)
             elif kind == "answer":
-                await self._take(link, message.answer.document)
+                self._beside(at_work, self._take(link, message.answer.document))
+            elif kind == "held" and len(at_work) < MAX_AT_WORK:  # it is said again with the next heartbeat
+                self._beside(at_work, self._take_in(link, message.held))
         link.queue.put_nowait(None)
+        if at_work:
+            await asyncio.wait(at_work)
+
+    def _beside(self, at_work: set[asyncio.Task[None]], work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        at_work.add(task)
+        task.add_done_callback(at_work.discard)
+
+    async def _take_in(self, link: Link, message: statement_pb2.SignedStatement) -> None:
+        try:
+            await asyncio.shield(take_in(self._parts, read_signed(message), link.node))
+        except CustodyError as error:
+            log.warning("held.failed", node=link.node, code=error.code)
 
     async def _take(self, link: Link, document: bytes) -> None:
         try:
