@@ -9,7 +9,6 @@ them. W = 1, w = 1, f = 0 and everything on one machine: fine to look at, unsafe
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import shutil
 import sys
@@ -18,25 +17,25 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from custody.address import address_of
-from custody.audit import ExportKeys, verify_export
+from custody.audit import inclusion_proof, leaf_hash
 from custody.bundle import Bundle, parse_bundle
 from custody.canonical import Json
-from custody.follow import witness_keys
 from custody.psbt import Psbt, PsbtInput, PsbtOutput, parse, serialize
 from custody.psbt_fields import Field, FieldMap
 from custody.transaction import TxOut
 from custody.units import Sats, btc_text
-from custody.wallet import Network, ScriptBook
+from custody.wallet import Network
 from custody.words import word_rows
-from deploy.operations import Operations
 from deploy.stack import Stack, build
 
 SMALL_SATS, LARGE_SATS, TAMPERED_SATS = Sats(2_500_000), Sats(250_000_000), Sats(150_000_000)
 PAYEE_SCRIPT, STRANGER_SCRIPT = b"\x00\x14" + bytes(range(20)), b"\x00\x14" + b"\xee" * 20
 DEPOSITS = 3
 COINBASE_MATURITY_BLOCKS = 100
+AUDIT_MODIFIED = 11  # exit code of `keyturn audit verify`
 
 
 def main() -> int:
@@ -54,7 +53,7 @@ def main() -> int:
     stack = build(directory, say)
     try:
         stack.start()
-        told = asyncio.run(_story(stack))
+        told = _story(stack)
         is_fine = _is_fine(told)
         say("done" if is_fine else "NOT as it should be")
         if args.json:
@@ -68,81 +67,86 @@ def main() -> int:
     return 0 if is_fine else 1
 
 
-async def _story(stack: Stack) -> dict[str, Json]:
-    async with Operations(stack) as operations:
-        await _fund(operations)
-        small = await _small(operations)
-        large = await _large(operations)
-        refused = await _lies(operations)
-        audit, tampered = await _audit(operations)
+def _story(stack: Stack) -> dict[str, Json]:
+    _fund(stack)
+    small = _small(stack)
+    large = _large(stack)
+    refused = _lies(stack)
+    audit, tampered = _audit(stack)
     return {"small": small, "large": large, "refused": refused, "audit": audit, "tampered_audit": tampered}
 
 
-async def _fund(operations: Operations) -> None:
-    book = ScriptBook(operations.wallet)
-    for index in range(DEPOSITS):
-        await operations.mine(1, book.script(0, index).script)
-    await operations.mine(COINBASE_MATURITY_BLOCKS, PAYEE_SCRIPT)
-    operations.say(
-        f"funded by mining to addresses that we derived ourselves, first {_address(book.script(0, 0).script)}"
-    )
+def _fund(stack: Stack) -> None:
+    for _ in range(DEPOSITS):
+        address = stack.keyturn("alice", "wallet", "address")["address"]
+        stack.keyturn("alice", "chain", "mine", "1", "--to", address)
+    stack.keyturn("alice", "chain", "mine", str(COINBASE_MATURITY_BLOCKS))
+    stack.say(f"funded by mining to addresses that alice's own program derived, last {address}")
 
 
-async def _small(operations: Operations) -> dict[str, Json]:
-    operations.say(f"(a) alice asks for {btc_text(SMALL_SATS)} BTC: policy alone allows it, two Vault nodes sign")
-    digest = await operations.propose("small-1", [(_address(PAYEE_SCRIPT), SMALL_SATS)])
-    return await _confirmed(operations, digest)
+def _small(stack: Stack) -> dict[str, Json]:
+    stack.say(f"(a) alice asks for {btc_text(SMALL_SATS)} BTC: policy alone allows it, two Vault nodes sign")
+    _propose(stack, "small-1", SMALL_SATS)
+    return _confirmed(stack, "small-1")
 
 
-async def _large(operations: Operations) -> dict[str, Json]:
-    operations.say(f"(b) alice asks for {btc_text(LARGE_SATS)} BTC: two people and the offline node first")
-    digest = await operations.propose("large-1", [(_address(PAYEE_SCRIPT), LARGE_SATS)])
-    operations.say("    the approvers and the offline node's screen show the same words:")
-    for row in word_rows(digest).splitlines():
-        operations.say(f"      {row}")
+def _large(stack: Stack) -> dict[str, Json]:
+    stack.say(f"(b) alice asks for {btc_text(LARGE_SATS)} BTC: two people and the offline node first")
+    asked = _propose(stack, "large-1", LARGE_SATS)
+    stack.say("    the approvers and the offline node's screen show the same words:")
+    for row in word_rows(bytes.fromhex(asked["digest"])).splitlines():
+        stack.say(f"      {row}")
+    bundle = _approved_bundle(stack, "large-1")
+    stack.say(f"    file out ({bundle.stat().st_size:,} bytes), carried to the offline node, judged and signed there")
+    answer = stack.directory / "large-1.answer.json"
+    stack.signer("cold", "offline", str(bundle), "--out", str(answer), "--yes")
+    stack.keyturn("alice", "bundle", "import", str(answer))
+    stack.say("    file in: its signature verified; now a Vault node may sign")
+    return _confirmed(stack, "large-1")
+
+
+def _propose(stack: Stack, withdrawal_id: str, amount: Sats) -> dict[str, Any]:
+    to = f"{address_of(PAYEE_SCRIPT, Network.REGTEST)}={amount}:invoice {withdrawal_id}"
+    return stack.keyturn("alice", "propose", "--to", to, "--id", withdrawal_id, "--yes")
+
+
+def _approved_bundle(stack: Stack, withdrawal_id: str) -> Path:
+    """Have two people approve and write the offline node's bundle to a file."""
     for person in ("bob", "carol"):
-        await operations.approve(digest, person)
-        operations.say(f"    {person} approved what their own program showed")
-    bundle = await operations.export_bundle(digest, "cold")
-    path = operations.stack.directory / "to-cold.json"
-    path.write_bytes(bundle)
-    operations.say(f"    file out ({len(bundle):,} bytes), carried to the offline node, judged and signed there")
-    answer_path = operations.stack.directory / "from-cold.json"
-    operations.stack.signer("cold", "offline", str(path), "--out", str(answer_path), "--yes")
-    await operations.import_answer(answer_path.read_bytes())
-    operations.say("    file in: its signature verified; now a Vault node may sign")
-    return await _confirmed(operations, digest)
+        stack.keyturn(person, "approve", f"alice/{withdrawal_id}", "--yes")
+        stack.say(f"    {person} approved what their own program showed")
+    stack.keyturn("alice", "watch", withdrawal_id, "--until", "signing", "--timeout", "30")
+    path = stack.directory / f"{withdrawal_id}.bundle.json"
+    stack.keyturn("alice", "bundle", "export", withdrawal_id, "--node", "cold", "--out", str(path))
+    return path
 
 
-async def _confirmed(operations: Operations, digest: bytes) -> dict[str, Json]:
-    await operations.until(digest, "BROADCAST")
-    await operations.mine(1, PAYEE_SCRIPT)
-    view = await operations.until(digest, "CONFIRMED")
-    txid = view.txid[::-1].hex()
-    operations.say(f"    {txid} accepted by Bitcoin Core's consensus code and confirmed")
-    return {"txid": txid, "status": "confirmed"}
+def _confirmed(stack: Stack, withdrawal_id: str) -> dict[str, Json]:
+    stack.keyturn("alice", "watch", withdrawal_id, "--until", "broadcast", "--timeout", "30")
+    stack.keyturn("alice", "chain", "mine", "1")
+    seen = stack.keyturn("alice", "watch", withdrawal_id, "--until", "confirmed", "--timeout", "30")
+    stack.say(f"    {seen['txid']} accepted by Bitcoin Core's consensus code and confirmed")
+    return {"txid": str(seen["txid"]), "status": str(seen["stage"])}
 
 
-async def _lies(operations: Operations) -> list[Json]:
+def _lies(stack: Stack) -> list[Json]:
     """A coordinator that lies in a bundle: the offline node judges each and refuses by code."""
-    operations.say("(c) a lying coordinator hands the offline node three tampered bundles")
-    digest = await operations.propose("lie-1", [(_address(PAYEE_SCRIPT), TAMPERED_SATS)])
-    for person in ("bob", "carol"):
-        await operations.approve(digest, person)
-    honest = parse_bundle(await operations.export_bundle(digest, "cold"))
+    stack.say("(c) a lying coordinator hands the offline node three tampered bundles")
+    _propose(stack, "lie-1", TAMPERED_SATS)
+    honest = parse_bundle(_approved_bundle(stack, "lie-1").read_bytes())
     lies = {
         "change to a stranger": change_to_stranger(honest),
         "a false amount": false_amount(honest),
-        "a RELEASE for another transaction": await _another_release(operations, honest),
+        "a RELEASE for another transaction": another_release(honest),
     }
     codes: list[Json] = []
     for name, bundle in lies.items():
-        path = operations.stack.directory / "lie.json"
+        path = stack.directory / f"lie-{len(codes)}.json"
         path.write_bytes(bundle.to_bytes())
-        told = operations.stack.signer("cold", "offline", str(path), "--out", str(path) + ".answer", "--yes")
-        operations.say(f"    {name}: refused, {told.get('refused', 'NOT REFUSED')}")
+        told = stack.signer("cold", "offline", str(path), "--out", f"{path}.answer", "--yes")
+        stack.say(f"    {name}: refused, {told.get('refused', 'NOT REFUSED')}")
         codes.append(str(told.get("refused", "")))
-    await operations.reject(digest, "bob")
+    stack.keyturn("bob", "reject", "alice/lie-1", "--yes")
     return codes
 
 
@@ -169,24 +173,26 @@ def false_amount(bundle: Bundle) -> Bundle:
     return replace(bundle, psbt=serialize(replace(psbt, inputs=(PsbtInput(fields), *psbt.inputs[1:]))))
 
 
-async def _another_release(operations: Operations, bundle: Bundle) -> Bundle:
-    size = bundle.log.first + len(bundle.log.entries)
-    return replace(bundle, release_index=0, inclusion=await operations.inclusion(0, size))
+def another_release(bundle: Bundle) -> Bundle:
+    """Return the bundle with the RELEASE, and its true proof, of the first withdrawal in the log."""
+    leaves = [leaf_hash(raw) for raw in bundle.log.entries]
+    return replace(bundle, release_index=0, inclusion=inclusion_proof(leaves, 0, len(leaves)))
 
 
-async def _audit(operations: Operations) -> tuple[str, str]:
-    """Export the logs, verify them with nothing but pinned keys, then flip one byte in a copy."""
-    export = await operations.export()
-    genesis = operations.stack.genesis
-    roots = genesis.policy.roots
-    keys = ExportKeys(genesis.hash, roots.log_key, witness_keys(genesis.policy), roots.w)
-    known = await operations.checkpoint()
-    verdict = verify_export(export, keys, known=known)
-    at = export.index(str(SMALL_SATS).encode())
-    flipped = export[:at] + bytes([export[at] ^ 1]) + export[at + 1 :]
-    tampered = verify_export(flipped, keys)
-    operations.say(f"(d) audit of {len(export):,} bytes: {verdict}; with one byte flipped in a copy: {tampered}")
-    return str(verdict), str(tampered)
+def _audit(stack: Stack) -> tuple[str, str]:
+    """Export the logs, verify them offline, then flip one byte in a copy."""
+    export, known = stack.directory / "export.jsonl", stack.directory / "known.checkpoint"
+    stack.keyturn("bob", "audit", "checkpoint", "--out", str(known))
+    stack.keyturn("alice", "audit", "export", "--out", str(export))
+    verdict = stack.keyturn("bob", "audit", "verify", str(export), "--known", str(known))["verdict"]
+    raw = bytearray(export.read_bytes())
+    raw[raw.index(str(LARGE_SATS).encode())] ^= 1
+    copy = stack.directory / "tampered.jsonl"
+    copy.write_bytes(raw)
+    told = stack.keyturn("bob", "audit", "verify", str(copy), expected=AUDIT_MODIFIED)
+    tampered = f"{told['verdict']}({told['index']})"
+    stack.say(f"(d) audit of {len(raw):,} bytes: {verdict}; with one byte flipped in a copy: {tampered}")
+    return str(verdict), tampered
 
 
 def _is_fine(told: Mapping[str, Json]) -> bool:
@@ -206,10 +212,6 @@ def _keep(stack: Stack) -> None:
             time.sleep(3600)
     except KeyboardInterrupt:
         return
-
-
-def _address(script: bytes) -> str:
-    return address_of(script, Network.REGTEST)
 
 
 if __name__ == "__main__":
