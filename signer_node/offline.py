@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,20 +85,31 @@ def read_carried(path: Path) -> bytes:
         MalformedError: FILE_REFUSED.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not hang us
     except OSError as error:
         raise MalformedError("FILE_REFUSED", f"{path.name}: {error.strerror}") from error
     with os.fdopen(handle, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > MAX_BUNDLE_BYTES:
-            raise MalformedError("FILE_REFUSED", f"expected at most {MAX_BUNDLE_BYTES} bytes, found {size}")
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise MalformedError("FILE_REFUSED", f"{path.name}: expected a regular file")
+        if found.st_size > MAX_BUNDLE_BYTES:
+            raise MalformedError("FILE_REFUSED", f"expected at most {MAX_BUNDLE_BYTES} bytes, found {found.st_size}")
         return file.read(MAX_BUNDLE_BYTES + 1)
 
 
 def write_carried(path: Path, content: bytes) -> None:
-    """Write `content` to a foreign medium, whole and flushed, under its own name only when it is complete."""
+    """Write `content` to a foreign medium, whole and flushed, under its own name only when it is complete.
+
+    Raises:
+        MalformedError: FILE_REFUSED: the medium cannot be written, or holds a link where the file would stand.
+    """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(partial, flags, 0o644)  # public: what leaves here is signatures
+    except OSError as error:
+        raise MalformedError("FILE_REFUSED", f"{partial.name}: {error.strerror}") from error
+    with os.fdopen(handle, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
