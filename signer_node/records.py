@@ -61,7 +61,9 @@ def _read_all(raw: bytes, path: Path) -> tuple[tuple[bytes, ...], int]:
     while at + _HEADER.size <= len(raw):
         length, crc = _HEADER.unpack_from(raw, at)
         end = at + _HEADER.size + length
-        if length > MAX_RECORD_BYTES:
+        if not any(raw[at:]):
+            break  # the file had grown, but none of the bytes reached the disk
+        if not 0 < length <= MAX_RECORD_BYTES:
             raise IntegrityError("RECORDS_DAMAGED", f"{path.name}: expected a record at byte {at}")
         if end > len(raw):
             break
