@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import wallycore as wally
+from embit.descriptor.checksum import checksum as checksum_by_embit
 
 from custody.errors import MalformedError
 from custody.wallet import (
@@ -78,6 +79,21 @@ def test_script_given_any_place_is_what_libwally_derives() -> None:
         script = WALLET.script(branch, index)
         assert script.script == bytes(wally.descriptor_to_script(parsed, 0, 0, 0, branch, index, 0))
         assert script.script == b"\x00\x20" + hashlib.sha256(script.witness_script).digest()
+
+
+def test_parse_wallet_given_hardened_steps_keeps_them_as_numbers_of_bip32() -> None:
+    """48h is 48 + 2^31, in the path and in the origin that PSBT fields write."""
+    key = WALLET.keys[0]
+
+    assert key.path == (2**31 + 48, 2**31 + 1, 2**31, 2**31 + 2)
+    assert key.origin == key.fingerprint + b"".join(step.to_bytes(4, "little") for step in key.path)
+    assert parse_key(KEYS[0].replace("/1h", "/1"), Network.REGTEST).path[1] == 1
+
+
+def test_descriptor_checksum_given_any_length_is_what_embit_computes() -> None:
+    """Three characters share a symbol, so lengths of every remainder are asked."""
+    for size in range(1, len(BODY)):
+        assert descriptor_checksum(BODY[:size]) == checksum_by_embit(BODY[:size])
 
 
 def test_multisig_script_given_bip67_vectors_is_theirs() -> None:
