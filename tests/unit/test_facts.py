@@ -92,6 +92,25 @@ def test_read_facts_given_change_without_hints_names_it_up_to_a_thousand_beyond_
     assert found == {1_009: "CHANGE_INDEX", 1_010: "CHANGE_INDEX", 1_011: "payment"}
 
 
+def test_read_facts_given_the_first_change_of_a_wallet_takes_indices_0_to_19() -> None:
+    """Before any change stands in the log, twenty places are open."""
+
+    def first(index: int) -> str:
+        outputs = [TxOut(Sats(PAID_SATS), BOOK.script(1, index).script)]
+        return code(serialize(build(BOOK, [coin(0)], outputs, [(0, index)])))
+
+    assert [first(index) for index in (0, 19, 20)] == ["OK", "OK", "CHANGE_INDEX"]
+
+
+def test_read_facts_given_change_whose_hints_point_elsewhere_knows_it_all_the_same() -> None:
+    """Hints prove nothing and spoil nothing: the script decides."""
+    raw = RawPsbt.of(valid())
+    elsewhere = (1).to_bytes(4, "little") + (11).to_bytes(4, "little")
+    raw.outputs[1] = [(key, bytes(4) + elsewhere if key[0] == 2 else value) for key, value in raw.outputs[1]]
+
+    assert facts_of(parse(raw.to_bytes())) == facts_of(valid())
+
+
 def test_read_facts_given_inputs_above_all_money_refuses() -> None:
     """Two coins of 15 million each cannot exist together."""
     coins = [coin(at, amount=MAX_MONEY_SATS * 5 // 7) for at in range(2)]
