@@ -6,6 +6,7 @@ a record that was acknowledged is missing then.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import zlib
@@ -45,7 +46,8 @@ class RecordFile:
                 raise OSError("short write")
             os.fsync(self._file)
         except OSError as error:
-            os.ftruncate(self._file, self._size)
+            with contextlib.suppress(OSError):  # what cannot be cut now is cut, or told as damage, at the next start
+                os.ftruncate(self._file, self._size)
             raise UnavailableError("RECORDS_UNWRITABLE", f"{self._path.name}: {error.strerror or error}") from error
         self._size += len(frame)
         self.records = (*self.records, payload)
