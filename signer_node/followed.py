@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from custody.bundle import Delta, LogPart, parse_delta
+from custody.entries import parse_entry, statements_of
 from custody.follow import State, advance, start
 from custody.genesis import Genesis
 from signer_node.records import RecordFile
@@ -34,7 +35,9 @@ class Followed:
         if state.size == self.state.size:
             return
         entries = log.from_size(self.state.size)
-        part = LogPart(self.state.size, entries, log.statements, log.note)
+        named = {digest for raw in entries for digest in statements_of(parse_entry(raw))}
+        statements = tuple(signed for digest, signed in log.by_digest().items() if digest in named)
+        part = LogPart(self.state.size, entries, statements, log.note)  # what no entry names would only fill the disk
         self._file.append(Delta(self._genesis.hash, part).to_bytes())
         self.state = state
 
