@@ -10,7 +10,7 @@ from pathlib import Path
 
 from custody import ed25519
 from custody.address import address_of
-from custody.errors import IntegrityError
+from custody.errors import CustodyError, IntegrityError
 from custody.genesis import Genesis, KeyRecord, check_signed, node_identities, parse_genesis
 from custody.statements import Endorsement, Kind, Signed, endorse, sign
 from signer_node.backends import make_key, open_backend
@@ -47,7 +47,11 @@ async def make_record(config: NodeConfig, made_at: int) -> Signed:
     config.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     seed = os.urandom(32)
     write_once(config.state / IDENTITY_FILE, seed.hex().encode())
-    material = await make_key(config.backend, access_of(config, config.keysmith))
+    try:
+        material = await make_key(config.backend, access_of(config, config.keysmith))
+    except CustodyError:
+        (config.state / IDENTITY_FILE).unlink()  # nobody knows it yet: the command can be given again
+        raise
     record = KeyRecord(config.name, ed25519.public_key(seed), config.network, material.key, made_at)
     return sign(Kind.RECORD, record.to_json(), seed)
 
