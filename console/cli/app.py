@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "reject": ("voting", "Reject a withdrawal for ever."),
     "veto": ("voting", "Veto a withdrawal for ever."),
     "freeze": ("voting", "Stop every signature, at once."),
+    "unfreeze": ("unfreezing", "Lift freezes, as a quorum."),
     "wallet": ("wallet", "Balances, and deposit addresses that are derived here."),
     "signer": ("signers", "The signer nodes."),
     "bundle": ("couriers", "Carry bundles to offline nodes, and answers back."),

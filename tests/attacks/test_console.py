@@ -174,28 +174,28 @@ def lie(office: Desk, person: str, lying: type, *arguments: str) -> tuple[int, s
 
 
 @pytest.mark.slow
-def test_atk_swapped_payee_under_an_honest_digest_is_not_shown(office: Desk) -> None:
+def test_atk_100_swapped_payee_under_an_honest_digest_is_not_shown(office: Desk) -> None:
     """The digest is computed from what would be signed."""
     code, said = lie(office, "bob", LyingWithdrawals, "approve", "alice/large", "--yes")
     assert (code, "DIGEST_OTHER" in said) == (1, True)
 
 
 @pytest.mark.slow
-def test_atk_forged_withdrawal_is_not_approved(office: Desk) -> None:
+def test_atk_100_forged_withdrawal_is_not_approved(office: Desk) -> None:
     """A statement that the initiator did not sign is refused before anything is signed."""
     code, said = lie(office, "bob", RenamingWithdrawals, "approve", "alice/large", "--yes")
     assert (code, "INITIATOR_SIGNATURE" in said) == (3, True)
 
 
 @pytest.mark.slow
-def test_atk_address_far_beyond_the_gap_is_refused(office: Desk) -> None:
+def test_address_far_beyond_the_gap_is_refused(office: Desk) -> None:
     """A place that no wallet scans is no deposit address."""
     code, said = lie(office, "alice", LeapingWallets, "wallet", "address")
     assert (code, "INDEX_TOO_HIGH" in said) == (3, True)
 
 
 @pytest.mark.slow
-def test_atk_changed_log_entry_stops_the_approver(office: Desk) -> None:
+def test_changed_log_entry_stops_the_approver(office: Desk) -> None:
     """A log that is not what witnesses vouched for is followed by nobody."""
     code, said = lie(office, "bob", ForgetfulAudits, "approve", "alice/large", "--yes")
     assert code == 1
@@ -203,7 +203,7 @@ def test_atk_changed_log_entry_stops_the_approver(office: Desk) -> None:
 
 
 @pytest.mark.slow
-def test_atk_bundle_and_delta_of_another_are_not_carried(office: Desk, tmp_path: Path) -> None:
+def test_bundle_and_delta_of_another_are_not_carried(office: Desk, tmp_path: Path) -> None:
     """A bundle for another node or withdrawal, and a delta that leaves a gap, stop at the operator's machine."""
     out = tmp_path / "b.json"
     for person in ("bob", "carol"):
@@ -230,7 +230,7 @@ async def _bundle_of(office: Desk, digest: bytes) -> bytes:
     return bundle.to_bytes()
 
 
-def test_atk_key_of_another_signs_nothing(tmp_path: Path) -> None:
+def test_key_of_another_signs_nothing(tmp_path: Path) -> None:
     """Settings that name bob with alice's key are refused before anything is sent."""
     from console.drafts import check_me
     from custody import ed25519

@@ -383,7 +383,7 @@ def test_key_of_another_person_is_refused(office: Desk) -> None:
 
 
 def test_freeze_by_who_may_and_who_may_not(office: Desk) -> None:
-    """Last in this module: from here on nothing is signed until admins lift it."""
+    """From here on nothing is signed until admins lift it, which is the next test."""
     ran = office.keyturn("alice", "freeze", "--yes")
     assert (ran.code, "MAY_NOT_FREEZE" in ran.err) == (3, True)
     frozen = office.keyturn("dave", "freeze", "--yes", "-o", "json")
@@ -391,3 +391,18 @@ def test_freeze_by_who_may_and_who_may_not(office: Desk) -> None:
     assert "FREEZES IN FORCE" in office.keyturn("alice", "policy", "show").out
     propose(office, "frozen", TWO_PEOPLE + 10)
     assert "FREEZE" in office.keyturn("bob", "approve", "frozen", "--yes").err
+
+
+def test_unfreeze_needs_the_quorum(office: Desk, tmp_path: Path) -> None:
+    """One admin is too few, two lift what the log holds; without a freeze there is nothing to sign."""
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    alone = office.keyturn("erin", "unfreeze", "sign", "--out", str(one), "--yes", "-o", "json", role="admin")
+    assert (alone.code, alone.json["signed_by"], alone.json["needed"]) == (0, ["erin"], 2)
+    early = office.keyturn("erin", "unfreeze", "submit", str(one), role="admin")
+    assert (early.code, "UNFREEZE_QUORUM" in early.err) == (3, True)
+    ran = office.keyturn("frank", "unfreeze", "sign", str(one), "--out", str(two), typed="yes\n", role="admin")
+    assert (ran.code, "by dave" in ran.out) == (0, True)
+    lifted = office.keyturn("frank", "unfreeze", "submit", str(two), "-o", "json", role="admin")
+    assert (lifted.code, lifted.json["freezes"]) == (0, [])
+    again = office.keyturn("erin", "unfreeze", "sign", "--out", str(tmp_path / "x"), "--yes", role="admin")
+    assert (again.code, "NOTHING_FROZEN" in again.err) == (3, True)
