@@ -6,7 +6,7 @@ A freeze or stop counts at this node as soon as it came in, whatever the log say
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import grpc
 import structlog
@@ -34,14 +34,16 @@ async def dial_for_ever(node: Node, where: CoordinatorConfig, own: MoneyWitness 
         where: the witness.
         own: this node's own witness: its receipts tell the witness, and so the sender, that this node holds it too.
     """
-    receipts: tuple[Signed, ...] = ()
+    receipts: dict[bytes, Signed] = {}
     options = (("grpc.max_receive_message_length", MAX_HELD_BYTES), ("grpc.keepalive_time_ms", 20_000))
     while True:
         try:
             async with grpc.aio.secure_channel(where.address, client_credentials(where.tls), options) as channel:
                 while True:
+                    told = receipts.keys()
                     receipts = await ask_once(node, witness_pb2_grpc.WitnessServiceStub(channel), own, receipts)
-                    await asyncio.sleep(DIAL_SECONDS)
+                    if receipts.keys() <= told:  # else tell at once: a sender may be waiting for this node's receipt
+                        await asyncio.sleep(DIAL_SECONDS)
         except grpc.aio.AioRpcError as error:
             log.warning("witness.away", node=node.pinned.node, address=where.address, grpc_code=error.code().name)
         except CustodyError as error:
@@ -50,12 +52,15 @@ async def dial_for_ever(node: Node, where: CoordinatorConfig, own: MoneyWitness 
 
 
 async def ask_once(
-    node: Node, stub: witness_pb2_grpc.WitnessServiceAsyncStub, own: MoneyWitness | None, receipts: Iterable[Signed]
-) -> tuple[Signed, ...]:
-    """Take over what the witness behind `stub` holds; return this node's receipts for it, to be told the next time."""
-    request = witness_pb2.ListHeldRequest(receipts=[write_signed(receipt) for receipt in receipts])
+    node: Node,
+    stub: witness_pb2_grpc.WitnessServiceAsyncStub,
+    own: MoneyWitness | None,
+    receipts: Mapping[bytes, Signed],
+) -> dict[bytes, Signed]:
+    """Take over what the witness behind `stub` holds; return this node's receipts by digest, to be told next time."""
+    request = witness_pb2.ListHeldRequest(receipts=[write_signed(receipt) for receipt in receipts.values()])
     answer = await stub.ListHeld(request, timeout=CALL_SECONDS)
-    given = []
+    given = {}
     for message in answer.statements:
         try:
             signed = read_signed(message)
@@ -66,5 +71,5 @@ async def ask_once(
         if isinstance(since, Refused):
             log.warning("held.refused", node=node.pinned.node, code=since.code, digest=signed.digest.hex())
         elif own is not None:
-            given.append(own.receipt(signed, since))
-    return tuple(given)
+            given[signed.digest] = own.receipt(signed, since)
+    return given
