@@ -16,10 +16,10 @@ LONGEST_PATH = bytes(4 + 4 * MAX_PATH_STEPS)
 LEAF = b"\x00\xc0\x01\x51"
 
 
-def code_of(where: str, key: bytes, value: bytes) -> str:
+def code_of(where: str, key: bytes, value: bytes, version: int = 0) -> str:
     """Return the code with which a field is refused, or OK."""
     try:
-        check_field(Field(key, value, 50), where, 40)
+        check_field(Field(key, value, 50), where, 40, version)
     except MalformedError as error:
         return error.code
     return "OK"
@@ -75,6 +75,56 @@ def test_check_field_given_a_value_at_its_edges_takes_it_and_refuses_what_is_bey
     assert code_of(where, key, bytes(most + 1)) == "VALUE_LENGTH"
     assert code_of(where, key + b"\0", bytes(least)) == "KEY_LENGTH"
     assert len(key) == 1 or code_of(where, key[:-1], bytes(least)) == "KEY_LENGTH"
+
+
+LENGTHS_OF_V2: list[tuple[str, int, tuple[int, int]]] = [
+    (GLOBAL, 0x02, (4, 4)),
+    (GLOBAL, 0x03, (4, 4)),
+    (GLOBAL, 0x04, (1, 9)),
+    (GLOBAL, 0x05, (1, 9)),
+    (GLOBAL, 0x06, (1, 1)),
+    (INPUT, 0x0E, (32, 32)),
+    (INPUT, 0x0F, (4, 4)),
+    (INPUT, 0x10, (4, 4)),
+    (OUTPUT, 0x03, (8, 8)),
+    (OUTPUT, 0x04, SCRIPT),
+]
+
+
+@pytest.mark.parametrize(("where", "kind", "lengths"), LENGTHS_OF_V2)
+def test_check_field_given_a_version_2_field_takes_it_at_its_edges_in_version_2_alone(
+    where: str, kind: int, lengths: tuple[int, int]
+) -> None:
+    """BIP-370: fixed lengths, no key data, and no place in version 0 (global ones are told apart by `parse`)."""
+    least, most = lengths
+    assert code_of(where, bytes([kind]), bytes(least), 2) == code_of(where, bytes([kind]), bytes(most), 2) == "OK"
+    assert least == 0 or code_of(where, bytes([kind]), bytes(least - 1), 2) == "VALUE_LENGTH"
+    assert code_of(where, bytes([kind]), bytes(most + 1), 2) == "VALUE_LENGTH"
+    assert code_of(where, bytes([kind, 0]), bytes(least), 2) == "KEY_LENGTH"
+    assert where == GLOBAL or code_of(where, bytes([kind]), bytes(least)) == "V2_FIELD"
+
+
+@pytest.mark.parametrize(
+    ("kind", "locktime", "fits"),
+    [
+        (0x11, 499_999_999, False),
+        (0x11, 500_000_000, True),
+        (0x11, 2**32 - 1, True),
+        (0x12, 0, False),
+        (0x12, 1, True),
+        (0x12, 499_999_999, True),
+        (0x12, 500_000_000, False),
+    ],
+)
+def test_check_field_given_a_required_locktime_takes_times_and_heights_in_their_range(
+    kind: int, locktime: int, fits: bool
+) -> None:
+    """BIP-370: a time from 500,000,000 on, a height below it and above 0."""
+    found = code_of(INPUT, bytes([kind]), locktime.to_bytes(4, "little"), 2)
+
+    assert (found == "OK") is fits
+    assert code_of(INPUT, bytes([kind]), locktime.to_bytes(5, "little"), 2) != "OK"
+    assert code_of(INPUT, bytes([kind]), locktime.to_bytes(4, "little")) == "V2_FIELD"
 
 
 ONE_CHANGE: dict[str, tuple[str, bytes, bytes, str]] = {
