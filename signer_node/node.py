@@ -105,24 +105,31 @@ class Node:
         """
         async with self._turn:
             bundle = parse_bundle(raw)
-            judged = judge(
-                bundle,
-                self._pinned,
-                self._followed.state,
-                Moment(self._clock.now(), self._journal.high_water),
-                self._journal.signed,
-                self._book(bundle),
-                self.held,
-            )
-            if judged.state is not self._followed.state:
-                with around(self._hook, Effect.FOLLOW):
-                    self._followed.take(bundle.log, judged.state)
-            if isinstance(judged.outcome, Refused | Behind):
-                return self._answer(bundle, _NO_TXID, judged.outcome)
-            if not self._confirm(bundle, judged.outcome):
-                declined = Refused("OPERATOR_DECLINED", "the operator's confirmation", "a no")
-                return self._answer(bundle, _NO_TXID, declined)
-            return await self._sign(bundle, judged.outcome)
+            outcome = self._judge(bundle)
+            if isinstance(outcome, Cleared) and self._confirm is not cleared_is_enough:
+                if not self._confirm(bundle, outcome):
+                    outcome = Refused("OPERATOR_DECLINED", "the operator's confirmation", "a no")
+                else:  # people take their time: meanwhile a freeze may have come, or an end passed
+                    outcome = self._judge(bundle)
+            if isinstance(outcome, Cleared):
+                return await self._sign(bundle, outcome)
+            return self._answer(bundle, _NO_TXID, outcome)
+
+    def _judge(self, bundle: Bundle) -> Cleared | Refused | Behind:
+        """Judge at this moment, and keep what the log part of `bundle` proved, whatever the outcome."""
+        judged = judge(
+            bundle,
+            self._pinned,
+            self._followed.state,
+            Moment(self._clock.now(), self._journal.high_water),
+            self._journal.signed,
+            self._book(bundle),
+            self.held,
+        )
+        if judged.state is not self._followed.state:
+            with around(self._hook, Effect.FOLLOW):
+                self._followed.take(bundle.log, judged.state)
+        return judged.outcome
 
     async def take_delta(self, raw: bytes) -> int:
         """Follow the log entries of the delta `raw`; return how many entries this node has now.

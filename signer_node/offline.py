@@ -19,7 +19,7 @@ from signer_node.followed import Followed
 from signer_node.inbox import Inbox
 from signer_node.journal import Journal
 from signer_node.judge import Cleared
-from signer_node.node import Node
+from signer_node.node import Node, cleared_is_enough
 from signer_node.review import review
 
 Ask = Callable[[str], bool]
@@ -52,7 +52,7 @@ def open_node(
     followed = Followed(config.state / "followed.log", me.genesis)
 
     def confirm(bundle: Bundle, cleared: Cleared) -> bool:
-        return ask is None or ask(review(bundle, followed.state, cleared.release))
+        return ask is not None and ask(review(bundle, followed.state, cleared.release))
 
     return Node(
         pinned=me,
@@ -61,7 +61,7 @@ def open_node(
         journal=Journal(config.state / "journal.log", me.genesis.hash),
         backend=backend or open_backend_of(config),
         clock=clock,
-        confirm=confirm,
+        confirm=cleared_is_enough if ask is None else confirm,
         hook=hook,
         inbox=inbox or Inbox(config.state),
     )
