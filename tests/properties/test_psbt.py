@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+import pytest
+
 from custody.errors import MalformedError, Refused
 from custody.facts import Facts, ShapeLimits, read_facts
-from custody.psbt import parse, serialize
+from custody.psbt import convert, parse, serialize
 from custody.signatures import sighashes
 from custody.transaction import TxOut
 from tests.fakes.psbts import BOOK, RawPsbt, valid
 
-RAW = serialize(valid())
+RAWS = {version: serialize(convert(valid(), version)) for version in (0, 2)}
+VERSIONS = pytest.mark.parametrize("raw", RAWS.values(), ids=RAWS)
 
 
 def bit_flips(raw: bytes) -> Iterator[bytes]:
@@ -50,29 +53,33 @@ def meaning(raw: bytes) -> tuple[Facts, tuple[TxOut, ...], tuple[bytes, ...]] | 
     return facts, psbt.transaction.outputs, sighashes(psbt, facts, BOOK)
 
 
-ORIGINAL = meaning(RAW)
+ORIGINAL = meaning(RAWS[0])
 
 
 def test_meaning_given_the_original_is_proven() -> None:
-    """The PSBT that is mutated below has two inputs, a payment and change."""
+    """The PSBT that is mutated below has two inputs, a payment and change; both versions of it say the same."""
+    assert meaning(RAWS[2]) == ORIGINAL
     assert not isinstance(ORIGINAL, str)
     facts, outputs, digests = ORIGINAL
     assert (len(facts.inputs), len(outputs), len(digests)) == (2, 2, 2)
 
 
-def test_parse_given_every_truncation_refuses() -> None:
+@VERSIONS
+def test_parse_given_every_truncation_refuses(raw: bytes) -> None:
     """A PSBT that lost its tail is no PSBT."""
-    assert all(isinstance(meaning(cut), str) for cut in truncations(RAW))
+    assert all(isinstance(meaning(cut), str) for cut in truncations(raw))
 
 
-def test_parse_given_every_insertion_says_the_same_or_refuses() -> None:
+@VERSIONS
+def test_parse_given_every_insertion_says_the_same_or_refuses(raw: bytes) -> None:
     """One byte more never changes what is done unseen."""
-    found = [meaning(mutant) for mutant in insertions(RAW)]
+    found = [meaning(mutant) for mutant in insertions(raw)]
 
     assert all(isinstance(each, str) or each == ORIGINAL for each in found)
 
 
-def test_parse_given_every_bit_flip_says_the_same_pays_others_or_refuses() -> None:
+@VERSIONS
+def test_parse_given_every_bit_flip_says_the_same_pays_others_or_refuses(raw: bytes) -> None:
     """Where a flip makes another transaction, its facts show it and no digest of it is one of the original.
 
     What was asked then no longer matches (`check_matches`): a signer compares, it does not repair.
@@ -80,7 +87,7 @@ def test_parse_given_every_bit_flip_says_the_same_pays_others_or_refuses() -> No
     assert not isinstance(ORIGINAL, str)
     original_facts, _, original_digests = ORIGINAL
     told = Counter[str]()
-    for mutant in bit_flips(RAW):
+    for mutant in bit_flips(raw):
         found = meaning(mutant)
         if isinstance(found, str):
             told[found] += 1
@@ -99,13 +106,14 @@ def test_parse_given_every_bit_flip_says_the_same_pays_others_or_refuses() -> No
         assert not set(digests) & set(original_digests)
         told["other transaction"] += 1
 
-    assert sum(told.values()) == 8 * len(RAW)
+    assert sum(told.values()) == 8 * len(raw)
     assert {"AMOUNT_LIE", "PREVIOUS_MISMATCH", "WITNESS_SCRIPT", "SIGHASH_TYPE", "SEQUENCE"} <= set(told)
 
 
-def test_parse_given_map_entries_swapped_says_the_same_or_refuses() -> None:
+@pytest.mark.parametrize("version", RAWS)
+def test_parse_given_map_entries_swapped_says_the_same_or_refuses(version: int) -> None:
     """The order inside a map means nothing; an entry moved to another map is refused or changes nothing."""
-    raw = RawPsbt.of(valid())
+    raw = RawPsbt.of(convert(valid(), version))
     maps = [raw.globals, *raw.inputs, *raw.outputs]
     for source in maps:
         for at in range(len(source)):
@@ -116,4 +124,4 @@ def test_parse_given_map_entries_swapped_says_the_same_or_refuses() -> None:
                 assert found == ORIGINAL or isinstance(found, str)
                 assert target is not source or found == ORIGINAL
                 source.insert(at, target.pop(0))
-    assert raw.to_bytes() == RAW
+    assert raw.to_bytes() == RAWS[version]
