@@ -11,9 +11,8 @@ import typer
 from console.cli.office import Office, connected, invocation
 
 if TYPE_CHECKING:
-    from custody.audit import ExportKeys, Verdict
+    from custody.audit import Verdict
     from custody.canonical import Json
-    from custody.genesis import Genesis
 
 app = typer.Typer(rich_markup_mode=None)
 group = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Verify and export the logs.")
@@ -46,42 +45,19 @@ def verify(
     Exit codes: 0 OK, 10 TRUNCATED, 11 MODIFIED, 12 FORK, 13 ROLLED_BACK, 14 UNSIGNED, 15 POLICY_VIOLATION.
     """
     from console.files import read_file
-    from console.replay import replay
-    from custody.audit import verify_export
     from custody.errors import MalformedError
+    from custody.fields import parse_hex
+    from custody.replay import verify as verified
 
     if level not in ("log", "full"):
         raise typer.BadParameter("expected log or full", param_hint="--level")
-    raw = read_file(file, MAX_EXPORT_FILE_BYTES)
-    trusted = invocation(context).genesis() if genesis is None else _genesis_inside(raw, genesis)
+    called = invocation(context)
+    trusted = called.genesis().hash if genesis is None else parse_hex(genesis, "--genesis", 32)
     try:
         note = None if known is None else read_file(known, MAX_NOTE_BYTES).decode()
     except UnicodeDecodeError as error:
         raise MalformedError("CHECKPOINT", f"expected a checkpoint in {known}") from error
-    verdict = verify_export(raw, _keys(trusted), note, replay if level == "full" else None)
-    _say(context, verdict, level)
-
-
-def _genesis_inside(raw: bytes, typed: str) -> Genesis:
-    """Return the genesis in the export's first line, if it has the hash that the auditor trusts."""
-    from console.refusal import refuse
-    from custody.audit import genesis_of
-    from custody.fields import parse_hex
-    from custody.genesis import parse_genesis
-
-    wanted = parse_hex(typed, "--genesis", 32)
-    signed = genesis_of(raw)
-    if signed.digest != wanted:
-        refuse("GENESIS_OTHER", wanted.hex(), signed.digest.hex())
-    return parse_genesis(signed)
-
-
-def _keys(genesis: Genesis) -> ExportKeys:
-    from custody.audit import ExportKeys
-    from custody.follow import witness_keys
-
-    roots = genesis.policy.roots
-    return ExportKeys(genesis.hash, roots.log_key, witness_keys(genesis.policy), roots.w)
+    _say(context, verified(read_file(file, MAX_EXPORT_FILE_BYTES), trusted, note, level == "full"), level)
 
 
 def _say(context: typer.Context, verdict: Verdict, level: str) -> None:
@@ -103,7 +79,7 @@ def _say(context: typer.Context, verdict: Verdict, level: str) -> None:
         lines.append(f"  {where}{verdict.detail}")
     else:
         lines.append(f"  {verdict.size} money entries, {verdict.event_size} events, level {level}")
-        lines.append(f"  w witnesses vouched for it at {utc(verdict.time)}")
+        lines.append(f"  the witnesses that the genesis asks for vouched for it at {utc(verdict.time)}")
         lines += [f"  {verdict.detail}"] if verdict.detail else []
         lines += [] if verdict.anchored else ["  Newer entries may be missing: compare with --known CHECKPOINT"]
     invocation(context).output.done(value, *lines)

@@ -82,8 +82,10 @@ def _head_lines(policy: Policy, pending: int) -> list[str]:
 
 
 def _rules_table(policy: Policy) -> Table:
+    from console.rules import rule_words
+
     rows = [
-        (r.kind.value, r.id, "" if r.mode.value == "enforce" else r.mode.value, r.description) for r in policy.rules
+        (r.kind.value, r.id, r.mode.value if r.mode.value != "enforce" else "", rule_words(r)) for r in policy.rules
     ]
     return Table(("kind", "rule", "mode", "says"), rows)
 

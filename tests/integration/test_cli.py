@@ -335,7 +335,7 @@ def test_audit_from_export_to_verdict(office: Desk, tmp_path: Path) -> None:
     assert (anchored.code, anchored.out.splitlines()[0]) == (0, "OK")
     by_hash = office.keyturn("zoe", "audit", "verify", str(out), "--genesis", office.genesis.hash.hex(), "-o", "json")
     assert (by_hash.code, by_hash.json["verdict"]) == (0, "OK")
-    assert office.keyturn("alice", "audit", "verify", str(out), "--genesis", "00" * 32).code == 3
+    assert office.keyturn("alice", "audit", "verify", str(out), "--genesis", "00" * 32).code == 11
     flipped = bytearray(out.read_bytes())
     flipped[len(flipped) // 3] ^= 1
     (tmp_path / "flipped").write_bytes(flipped)
