@@ -137,7 +137,7 @@ def test_parse_given_core_valid_vectors_keeps_each_byte_for_byte() -> None:
 
 
 def test_parse_given_core_role_vectors_keeps_each_byte_for_byte() -> None:
-    """Signer, combiner, finalizer and extractor PSBTs: 18 of 21; a combiner of version 0 with fields of version 2 is refused."""
+    """Signer, combiner, finalizer, extractor: 18 of 21; a combiner of version 0 with version 2 fields is refused."""
     roles = [
         *(v[key] for v in CORE["signer"] for key in ("psbt", "result")),
         *(text for v in CORE["combiner"] for text in (*v["combine"], v["result"])),
