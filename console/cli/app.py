@@ -135,10 +135,7 @@ def _run(arguments: list[str], output: Output) -> int:
         output.failed(error.code, error.message, what)
         return code
     except typer.TyperException as error:  # usage: an unknown option, a missing argument
-        if not error.message:  # a group without its command has printed its help
-            return USAGE
-        output.failed("USAGE", f"{error.format_message()}; see keyturn --help", "usage")
-        return USAGE
+        return _misused(error, output)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:
@@ -146,6 +143,16 @@ def _run(arguments: list[str], output: Output) -> int:
     except Exception as error:  # process main: whatever it is, its text may hold what others wrote
         output.failed("INTERNAL", f"{type(error).__name__}: {error}", "broken")
         return BROKEN
+
+
+def _misused(error: typer.TyperException, output: Output) -> int:
+    text = error.format_message()
+    if "\n" in text:  # the help of a group that was called without its command
+        output.page(text.splitlines())
+        return USAGE
+    path = getattr(getattr(error, "ctx", None), "command_path", "keyturn")
+    output.failed("USAGE", f"{text.rstrip('.')}; see {path} --help", "usage")
+    return USAGE
 
 
 def exit_code(error: CustodyError) -> tuple[int, str]:

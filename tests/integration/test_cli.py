@@ -389,6 +389,7 @@ def test_freeze_by_who_may_and_who_may_not(office: Desk) -> None:
     frozen = office.keyturn("dave", "freeze", "--yes", "-o", "json")
     assert (frozen.code, frozen.json["freezes"][0]["by"]) == (0, "dave")
     assert "FREEZES IN FORCE" in office.keyturn("alice", "policy", "show").out
+    assert "ALARM: a freeze is in force" in office.keyturn("alice", "watch", "--timeout", "1").err
     propose(office, "frozen", TWO_PEOPLE + 10)
     assert "FREEZE" in office.keyturn("bob", "approve", "frozen", "--yes").err
 

@@ -85,6 +85,12 @@ def test_usage_under_json_is_one_document() -> None:
     assert (ran.code, ran.json["error"], ran.err) == (2, "USAGE", "")
 
 
+def test_usage_says_what_is_missing_and_where_help_is() -> None:
+    """A missing argument is named; a group without its command prints its help."""
+    assert "see keyturn show --help" in keyturn("show").err
+    assert "address" in keyturn("wallet").out
+
+
 def test_no_settings_is_usage(tmp_path: Path) -> None:
     """A command that needs settings says which file it looked for."""
     ran = keyturn("--config", str(tmp_path / "none.toml"), "list")
