@@ -88,12 +88,11 @@ def read_carried(path: Path) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not hang us
     except OSError as error:
         raise MalformedError("FILE_REFUSED", f"{path.name}: {error.strerror}") from error
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BUNDLE_BYTES:
+        os.close(handle)
+        raise MalformedError("FILE_REFUSED", f"{path.name}: expected a file of at most {MAX_BUNDLE_BYTES} bytes")
     with os.fdopen(handle, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise MalformedError("FILE_REFUSED", f"{path.name}: expected a regular file")
-        if found.st_size > MAX_BUNDLE_BYTES:
-            raise MalformedError("FILE_REFUSED", f"expected at most {MAX_BUNDLE_BYTES} bytes, found {found.st_size}")
         return file.read(MAX_BUNDLE_BYTES + 1)
 
 

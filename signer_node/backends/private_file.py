@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from custody.errors import ConflictError, DeniedError, IntegrityError, NotFoundError
+from custody.errors import ConflictError, DeniedError, IntegrityError, NotFoundError, UnavailableError
 
 MAX_PRIVATE_BYTES = 4096  # seeds, blobs, passphrases and tokens are all far smaller
 
@@ -45,7 +45,17 @@ def write_private_once(path: Path, content: bytes) -> None:
 
     Raises:
         ConflictError: SEED_EXISTS: `path` is taken; it was neither read nor changed.
+        UnavailableError: SEED_UNWRITABLE.
     """
+    try:
+        _write_once(path, content)
+    except FileExistsError:
+        raise ConflictError("SEED_EXISTS", f"expected no file {path.name} yet") from None
+    except OSError as error:
+        raise UnavailableError("SEED_UNWRITABLE", f"{path.name}: {error.strerror}") from error
+
+
+def _write_once(path: Path, content: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)  # left by a crash: never linked, so never used
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -55,8 +65,6 @@ def write_private_once(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.link(part, path)  # unlike a rename, fails where the name is taken
-    except FileExistsError:
-        raise ConflictError("SEED_EXISTS", f"expected no file {path.name} yet") from None
     finally:
         part.unlink(missing_ok=True)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
