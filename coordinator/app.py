@@ -23,6 +23,7 @@ from coordinator.outbox import Outbox
 from coordinator.parts import Parts
 from coordinator.posted import take_over_for_ever
 from coordinator.rpc.audits import Audits, Policies
+from coordinator.rpc.calls import RecordedCalls, free_text_key
 from coordinator.rpc.ceremony import Ceremony
 from coordinator.rpc.couriers import Couriers
 from coordinator.rpc.server import Served, build_server
@@ -74,7 +75,8 @@ async def run(config: Config, hook: Hook = no_hook) -> int:
         for witness in dialled.values():
             stack.push_async_callback(witness.close)
         parts = await _parts(config, chain, SystemClock(), hook, dialled, stack)
-        server = build_server(_services(parts, chain), config.listen, _tls(config), stdout_logger())
+        calls = RecordedCalls(parts.store, parts.clock, free_text_key(_log_seed(config)))
+        server = build_server(_services(parts, chain), config.listen, _tls(config), stdout_logger(), calls)
         await server.start()
         stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
         tasks = [asyncio.create_task(work(parts)) for work in (_advance_all, _keep_checkpoints)]
@@ -129,7 +131,7 @@ async def _parts(
     pinned_nodes = {w.name for w in roots.witnesses} & {node.name for node in roots.nodes}
     witnesses: dict[str, WitnessPort] = {name: NodeWitness(name, outbox) for name in pinned_nodes}
     witnesses.update(dialled)
-    logs = Logs(store, _pins(genesis, bytes.fromhex(config.log_key.read_text().strip())), witnesses, clock)
+    logs = Logs(store, _pins(genesis, _log_seed(config)), witnesses, clock)
     return Parts(
         genesis=genesis,
         store=store,
@@ -142,6 +144,10 @@ async def _parts(
         confirmations=config.confirmations,
         hook=hook,
     )
+
+
+def _log_seed(config: Config) -> bytes:
+    return bytes.fromhex(config.log_key.read_text().strip())
 
 
 def _pins(genesis: Genesis, seed: bytes) -> LogPins:

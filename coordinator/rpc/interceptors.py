@@ -2,6 +2,8 @@
 
 Plan of each call: 1 the message is small and readable · 2 the peer may call the method · 3 a deadline stands ·
 4 the service works · 5 what went wrong becomes a status · 6 one line in the log.
+
+Reads and refusals become events too (`coordinator.rpc.calls`).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
+from coordinator.rpc.calls import Calls, NoCalls
 from coordinator.rpc.identity import ALLOWED, Context, Identity, admit
 from coordinator.rpc.limits import MAX_CALLS_OF_ONE_PEER, deadline_s, message_limit
 from coordinator.rpc.status import failure_of
@@ -28,6 +31,7 @@ from custody.errors import CustodyError, MalformedError, UnavailableError
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in its stubs alone
 Behaviour: TypeAlias = Callable[[Any, Context], Any]
 Log: TypeAlias = structlog.typing.FilteringBoundLogger
+NO_CALLS = NoCalls()
 
 
 @dataclass(slots=True)
@@ -48,10 +52,12 @@ class Border(grpc.aio.ServerInterceptor):
     Args:
         log: gets one line per call.
         now: UTC seconds; certificates are judged by it.
+        calls: told of each call, for the event log.
     """
 
-    def __init__(self, log: Log, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, log: Log, now: Callable[[], float] = time.time, calls: Calls = NO_CALLS) -> None:
         self._log = log
+        self._calls = calls
         self._now = now
         self._running: Counter[Identity] = Counter()
 
@@ -83,7 +89,7 @@ class Border(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, behaviour: Behaviour) -> Behaviour:
         async def answer(request: Any, context: Context) -> Any:
-            return await self._run(method, context, lambda: behaviour(request, context))
+            return await self._run(method, context, request, lambda: behaviour(request, context))
 
         return answer
 
@@ -98,11 +104,11 @@ class Border(grpc.aio.ServerInterceptor):
                     async for message in answers:
                         await context.write(message)
 
-            await self._run(method, context, work)
+            await self._run(method, context, request, work)
 
         return answer
 
-    async def _run(self, method: str, context: Context, work: Callable[[], Awaitable[Any]]) -> Any:
+    async def _run(self, method: str, context: Context, request: Any, work: Callable[[], Awaitable[Any]]) -> Any:
         """Do `work` inside the call's bounds and return what it returns; any failure ends the call with its status."""
         structlog.contextvars.clear_contextvars()  # services bind ids to the line; none is left over from elsewhere
         call = _Call(method, time.monotonic())
@@ -111,6 +117,7 @@ class Border(grpc.aio.ServerInterceptor):
             call.identity = admit(method, context, self._now())
             with self._counted(call.identity):
                 async with clock:
+                    await self._calls.begun(method, call.identity, request, context.peer())
                     return await work()
         except asyncio.CancelledError:  # the client went away
             call.code = grpc.StatusCode.CANCELLED
@@ -123,6 +130,7 @@ class Border(grpc.aio.ServerInterceptor):
             failure = failure_of(UnavailableError("DEADLINE_EXCEEDED", "expected less work") if late else error)
             call.code, call.reason = failure.status, failure.reason
             call.unexpected = error if failure.unexpected else None
+            await self._calls.failed(method, call.identity, call.reason, context.peer())
         finally:
             self._write(call)
         return await context.abort(failure.status, failure.text, failure.trailers())

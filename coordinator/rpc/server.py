@@ -9,7 +9,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from coordinator.rpc.interceptors import Border, Log
+from coordinator.rpc.calls import Calls
+from coordinator.rpc.interceptors import NO_CALLS, Border, Log
 from coordinator.rpc.limits import MAX_CALLS, NO_COMPRESSION, SERVER_OPTIONS, check_protobuf_backend
 from coordinator.tls import TlsFiles, server_credentials
 from custody.errors import UnavailableError
@@ -45,8 +46,10 @@ class RpcServer:
         await self._server.wait_for_termination()
 
 
-def build_server(services: Sequence[Served], address: str, files: TlsFiles, log: Log) -> RpcServer:
-    """Return a server bound to `address` ("host:port", port 0 for a free one), not yet started.
+def build_server(
+    services: Sequence[Served], address: str, files: TlsFiles, log: Log, calls: Calls = NO_CALLS
+) -> RpcServer:
+    """Return a server bound to `address` ("host:port", port 0 for a free one), not yet started; `calls` hears of calls.
 
     Raises:
         UnavailableError: LISTEN when the address cannot be bound; TLS_FILE.
@@ -54,7 +57,7 @@ def build_server(services: Sequence[Served], address: str, files: TlsFiles, log:
     """
     check_protobuf_backend()
     server = grpc.aio.server(
-        interceptors=[Border(log)],
+        interceptors=[Border(log, calls=calls)],
         options=SERVER_OPTIONS,
         maximum_concurrent_rpcs=MAX_CALLS,
         compression=NO_COMPRESSION,

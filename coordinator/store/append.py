@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 from coordinator.store.port import Change, Committed, Event, MoneyBody
 from custody.audit import Frontier, Log, StoredNode, leaf_hash
-from custody.canonical import encode
+from custody.canonical import Json, encode
 from custody.entries import MAX_ENTRY_BYTES, EntryKind, MoneyEntry, Witnessed
 from custody.errors import MalformedError
 
 EMPTY = Frontier()
+MAX_TEXT_CHARS = 512  # codes, names, digests and one refusal in words; an address has 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,16 @@ def append(heads: Heads, change: Change) -> tuple[Heads, tuple[NewEntry, ...], C
 
 
 def event_bytes(event: Event, at: int) -> bytes:
-    """Return the canonical bytes of an event at `at` (UTC seconds): the leaf of the event log."""
-    return encode({"kind": event.kind, "time": at, "actor": event.actor, "fields": dict(event.fields)})
+    """Return the canonical bytes of an event at `at` (UTC seconds): the leaf of the event log.
+
+    Texts are cut at MAX_TEXT_CHARS: what somebody sends us must not fill the log.
+    """
+    fields = {key: _bounded(value) for key, value in event.fields.items()}
+    return encode({"kind": event.kind, "time": at, "actor": event.actor[:MAX_TEXT_CHARS], "fields": fields})
+
+
+def _bounded(value: Json) -> Json:
+    return value[:MAX_TEXT_CHARS] if isinstance(value, str) else value
 
 
 def _money_bodies(heads: Heads, change: Change) -> tuple[MoneyBody, ...]:
