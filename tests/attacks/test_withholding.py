@@ -62,7 +62,7 @@ HIDDEN: dict[str, tuple[Callable[[World], Signed], str]] = {
 def test_atk_h10_statement_hidden_from_the_log_is_refused_by_every_signer_that_holds_it(
     name: str, node: str, tmp_path: Path
 ) -> None:
-    """What a witness holds counts at a node that took it over, at once, though the log it is shown has no such entry."""
+    """What a witness holds counts at a node that took it over, at once, though the log it is shown lacks it."""
     make, expected = HIDDEN[name]
     world = watched(THREE, tmp_path)
     signed = make(world)
