@@ -33,6 +33,7 @@ from coordinator.rpc.withdrawals import Approvals, Withdrawals
 from coordinator.session import OPEN
 from coordinator.store.port import MAX_PAGE, Page
 from coordinator.store.sql import SqlStore
+from coordinator.tiles import Tiles, TileServer
 from coordinator.tls import TlsFiles
 from coordinator.witnesses import GrpcWitness, NodeWitness
 from custody import ed25519
@@ -81,6 +82,10 @@ async def run(config: Config, hook: Hook = no_hook) -> int:
         stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
         tasks = [asyncio.create_task(work(parts)) for work in (_advance_all, _keep_checkpoints)]
         tasks.append(asyncio.create_task(take_over_for_ever(parts, dialled)))
+        if config.tiles:
+            tiles = TileServer(Tiles(parts.logs, parts.store))
+            log.info("tiles.ready", port=await tiles.listen(config.tiles))
+            stack.push_async_callback(tiles.close)
         log.info("coordinator.ready", port=server.port, genesis=parts.genesis.hash.hex())
         await stop.wait()
         for task in tasks:

@@ -37,6 +37,7 @@ class Config:
 
     listen: host:port.  database: SQLAlchemy URL.  genesis: the signed genesis file.  log_key: hex seed file, 0600.
     chain: directory of the embedded regtest chain.  confirmations: depth in blocks at which a payment is done.
+    tiles: loopback host:port of the read-only tiles of both logs, "" for none.
     """
 
     listen: str
@@ -47,6 +48,7 @@ class Config:
     confirmations: int
     tls: TlsConfig
     witnesses: tuple[WitnessConfig, ...]
+    tiles: str = ""
 
 
 def load_config(path: Path) -> Config:
@@ -73,6 +75,7 @@ def load_config(path: Path) -> Config:
         confirmations=chain.integer("confirmations", 1, 1000),
         tls=_tls(fields.fields("tls"), base),
         witnesses=tuple(_witness(Fields(item, "witness")) for item in fields.items("witnesses", 63)),
+        tiles=_tiles(fields.fields("tiles")) if fields.has("tiles") else "",
     )
     chain.done()
     fields.done()
@@ -83,6 +86,12 @@ def _tls(fields: Fields, base: Path) -> TlsConfig:
     tls = TlsConfig(base / fields.text("ca"), base / fields.text("certificate"), base / fields.text("key"))
     fields.done()
     return tls
+
+
+def _tiles(fields: Fields) -> str:
+    address = fields.text("listen")
+    fields.done()
+    return address
 
 
 def _witness(fields: Fields) -> WitnessConfig:
