@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from custody.base58 import decode_check
 from custody.errors import MalformedError
 from custody.facts import ShapeLimits
 from custody.psbt import MAGIC, from_base64, parse, serialize
@@ -434,3 +435,19 @@ def test_signatures_inside_the_psbt_are_refused_by_signers() -> None:
         (b"\x08", b"\x01\x01x"),
     ):
         assert code(changed(lambda raw, field=field: raw.inputs[0].append(field))) == "PSBT_HAS_SIGNATURES"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("kind", "key_bytes"), [(0x0A, 20), (0x0B, 32), (0x0C, 20), (0x0D, 32)])
+def test_hash_preimage_under_a_hash_of_another_length_is_refused(kind: int, key_bytes: int) -> None:
+    """The codec knows these fields (BIP-174), and signers judge none of them."""
+    for size, expected in ((key_bytes - 1, "KEY_LENGTH"), (key_bytes, "UNKNOWN_FIELD"), (key_bytes + 1, "KEY_LENGTH")):
+        key = bytes([kind]) + bytes(size)
+        assert code(changed(lambda raw, key=key: put(raw.inputs[0], key, b"x"))) == expected  # type: ignore[misc]
+
+
+def test_global_xpub_whose_path_is_not_of_its_depth_is_refused() -> None:
+    """An extended key of depth 4 has four steps above it."""
+    xpub, origin = decode_check(BOOK.wallet.keys[0].xpub), BOOK.wallet.keys[0].origin
+
+    for path, expected in ((origin, "OK"), (origin[:-4], "VALUE_LENGTH"), (origin + bytes(4), "VALUE_LENGTH")):
+        assert code(changed(lambda raw, path=path: put(raw.globals, b"\x01" + xpub, path))) == expected  # type: ignore[misc]

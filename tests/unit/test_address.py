@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from embit import bech32
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -147,3 +148,15 @@ def test_decode_check_given_what_is_not_base58_refuses(text: str, code: str) -> 
     with pytest.raises(MalformedError) as raised:
         decode_check(text)
     assert raised.value.code == code
+
+
+@pytest.mark.parametrize(("tail", "code"), [([], "OK"), ([0], "ADDRESS_INVALID"), ([1], "ADDRESS_INVALID")])
+def test_script_of_given_one_padding_character_more_refuses_though_the_checksum_holds(
+    tail: list[int], code: str
+) -> None:
+    """Five bits of padding are one character too many: one script has one address (BIP-173 "Segwit addresses")."""
+    program = [1, *bech32.convertbits(bytes(range(10)), 8, 5)]  # 10 bytes fill 16 characters with no bit left over
+
+    address = bech32.bech32_encode(bech32.Encoding.BECH32M, "bcrt", program + tail)
+
+    assert code_of(address, Network.REGTEST) == code
