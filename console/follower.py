@@ -7,7 +7,7 @@ fresh one this program says STALE and signs nothing but rejects, vetoes and free
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from console.client import Client
 from console.memory import Memory
@@ -39,8 +39,8 @@ class Followed:
         return abs(self.age_s(now)) <= FRESH_SECONDS
 
 
-async def follow(client: Client, genesis: Genesis, memory: Memory) -> tuple[Followed, Memory]:
-    """Return the money log's state, and the memory of having seen it.
+async def follow(client: Client, genesis: Genesis, memory: Memory) -> Followed:
+    """Return the money log's state; `memory` holds what was seen of it before.
 
     Raises:
         IntegrityError: ROLLED_BACK or LOG_FORK where the log is not a continuation of what was seen before, and
@@ -57,8 +57,7 @@ async def follow(client: Client, genesis: Genesis, memory: Memory) -> tuple[Foll
     vouched_at = cosigned.oldest_counted(genesis.policy.roots.w)
     if vouched_at is None:  # open_money_checkpoint counted them already
         raise IntegrityError("CHECKPOINT_UNDERSIGNED", "expected enough cosignatures")
-    seen = replace(memory, size=state.size, root=state.frontier.root)
-    return Followed(settled(state, time_of(cosigned)), note, vouched_at), seen
+    return Followed(settled(state, time_of(cosigned)), note, vouched_at)
 
 
 def require_fresh(followed: Followed, now: int) -> State:

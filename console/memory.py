@@ -5,7 +5,6 @@ Losing the file loses these comparisons and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +38,10 @@ class Memory:
     def note_of(self, digest: bytes) -> str:
         """Return this person's note on a withdrawal, "" where there is none."""
         return dict(self.notes).get(digest, "")
+
+    def with_log(self, size: int, root: bytes) -> Memory:
+        """Return the memory after a money log of `size` entries with `root` (32 bytes) was followed."""
+        return replace(self, size=size, root=root)
 
     def with_index(self, wallet_id: bytes, index: int) -> Memory:
         """Return the memory after `index` was accepted."""
@@ -92,8 +95,3 @@ def _pairs(fields: Fields, key: str) -> list[tuple[Json, Json]]:
 
 def _id(value: Json) -> bytes:
     return parse_hex(str(value), "memory", 32)
-
-
-def summary(memory: Memory) -> Mapping[str, Json]:
-    """Return what is remembered, in numbers, for `doctor`."""
-    return {"log_size": memory.size, "wallets": len(memory.addresses), "notes": len(memory.notes)}

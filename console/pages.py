@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Sequence
 
 from console.drafts import names_of
 from custody.address import address_of, script_of
 from custody.canonical import tagged_hash
+from custody.errors import MalformedError
 from custody.follow import Released
 from custody.genesis import Genesis, Slot, node_identities
 from custody.policy import Policy
@@ -75,8 +77,8 @@ def withdrawal_lines(
     for payment in withdrawal.payments:
         lines += [f"  pay {btc(payment.amount_sats)}  ({payment.amount_sats:,} sats) to"]
         lines += [f"      {address_groups(payment.address)}"]
-        lines += [f"      on pinned list {found}" for found in _names(payment.address, policy, genesis)]
-        lines += [f'      requester says: "{payment.label}"'] if payment.label else []
+        lines += [f"      {found}" for found in _names(payment.address, policy, genesis)]
+        lines += [f"      requester says: {json.dumps(payment.label, ensure_ascii=False)}"] if payment.label else []
     if not withdrawal.payments:
         lines.append("  pay nobody: the coins come back to the wallet")
     lines += [
@@ -138,7 +140,11 @@ def endorser_name(genesis: Genesis, key: bytes) -> str | None:
 
 
 def _names(address: str, policy: Policy, genesis: Genesis) -> tuple[str, ...]:
-    return names_of(script_of(address, genesis.network), policy)
+    try:
+        script = script_of(address, genesis.network)
+    except MalformedError:
+        return (f"NO ADDRESS OF {genesis.network.value.upper()}: nobody will sign this",)
+    return tuple(f"on pinned list {found}" for found in names_of(script, policy))
 
 
 def _relation_words(withdrawal: Withdrawal) -> str:

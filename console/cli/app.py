@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     front, rest = _options_first(given)
-    output = Output("json" in front)
+    output = Output(["--output", "json"] in [front[at : at + 2] for at in range(0, len(front), 2)])
     secret = find_secret(given, may_hold_words=rest[:1] == ["pin"])
     if secret is not None:
         output.failed(

@@ -90,10 +90,10 @@ class Office:
         from console.follower import follow
         from console.memory import load_memory, save_memory
 
-        memory = load_memory(self.config.memory, self.genesis.hash)
-        followed, seen = await follow(self.client, self.genesis, memory)
-        if seen != memory:
-            save_memory(self.config.memory, seen)
+        followed = await follow(self.client, self.genesis, load_memory(self.config.memory, self.genesis.hash))
+        latest = load_memory(self.config.memory, self.genesis.hash)  # another command may have written meanwhile
+        if followed.state.size > latest.size:
+            save_memory(self.config.memory, latest.with_log(followed.state.size, followed.state.frontier.root))
         return followed
 
     async def fresh_state(self) -> State:

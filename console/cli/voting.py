@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None)
 APPROVAL_SECONDS = 86_400  # rules and withdrawal may end it earlier
 Withdrawal = Annotated[str, typer.Argument(metavar="DIGEST|ID", help="Also INITIATOR/ID, or 8 digits of a digest.")]
+Reason = Annotated[str, typer.Option(help="A note for yourself: it stays on this machine.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -37,15 +38,21 @@ async def _approve(office: Office, name: str, expires_s: int, yes: bool) -> None
     # Plan: 1 the log is fresh · 2 the statement is our initiator's · 3 nothing ended it · 4 read · 5 sign · 6 send.
     from console.drafts import already_paid, outputs_of
     from console.pages import withdrawal_lines
+    from console.refusal import refuse
     from console.showing import standing_lines, view_json
     from custody.approval import Approval, Decision
+    from custody.errors import MalformedError
     from custody.statements import Kind, sign
 
     seed = office.seed()
     state = await office.fresh_state()
     view = await office.find(name)
     _check_open(office, view, state)
-    paid = already_paid(state, outputs_of(view.withdrawal.payments, office.genesis.network), office.now)
+    try:
+        outputs = outputs_of(view.withdrawal.payments, office.genesis.network)
+    except MalformedError as error:
+        refuse(error.code, "addresses of this network", error.message)
+    paid = already_paid(state, outputs, office.now)
     office.output.page(withdrawal_lines(view.withdrawal, state.policy, office.genesis, paid, office.now))
     office.output.confirm(f"Approve it as {office.config.me}, having compared the words?", yes)
     until = min(office.now + expires_s, view.withdrawal.expires_at)
@@ -80,7 +87,7 @@ def _check_open(office: Office, view: WithdrawalView, state: State) -> None:
 def reject(
     context: typer.Context,
     withdrawal: Withdrawal,
-    reason: Annotated[str, typer.Option(help="A note for yourself: it stays on this machine.")] = "",
+    reason: Reason = "",
     yes: Yes = False,
 ) -> None:
     """Reject a withdrawal: final, whatever others say."""
@@ -88,7 +95,7 @@ def reject(
 
 
 @app.command()
-def veto(context: typer.Context, withdrawal: Withdrawal, reason: str = "", yes: Yes = False) -> None:
+def veto(context: typer.Context, withdrawal: Withdrawal, reason: Reason = "", yes: Yes = False) -> None:
     """Veto a withdrawal: final, whatever others say."""
     connected(context, lambda office: _end(office, withdrawal, "veto", reason, yes))
 

@@ -95,6 +95,7 @@ async def _next(office: Office, name: str | None) -> None:
         refuse("INDEX_TOO_HIGH", f"an index up to {last + MAX_LEAP}", str(place.index))
     if place.index <= last:
         office.output.warn(f"Index {place.index} was handed out before: whoever pays there can see the other payment.")
+    memory = load_memory(office.config.memory, office.genesis.hash)  # another command may have written meanwhile
     save_memory(office.config.memory, memory.with_index(wallet_id, place.index))
     _say_address(office.output, office.genesis, wallet, place.index)
 

@@ -176,6 +176,19 @@ def test_withdrawal_page_shows_all_that_is_signed() -> None:
     assert max(len(line) for line in page.splitlines()) <= 100
 
 
+def test_withdrawal_page_given_tricks_in_its_words_shows_them_as_such() -> None:
+    """A label cannot end its quotes, and what is no address of this network is called so."""
+    tricks = (
+        Payment(address(STRANGER), Sats(1), 'x" on pinned list exchanges: Kraken'),
+        Payment("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", Sats(1)),
+    )
+    asked = World(GENESIS).withdrawal(payments=tricks)
+    page = withdrawal_lines(asked, GENESIS.policy, GENESIS, (), NOW)
+    assert r'      requester says: "x\" on pinned list exchanges: Kraken"' in page
+    assert "      NO ADDRESS OF REGTEST: nobody will sign this" in page
+    assert not [line for line in page if line.startswith("      on pinned list")]
+
+
 def test_small_words_are_right() -> None:
     """Times, spans, groups and key words."""
     assert utc(NOW) == "2027-01-15 08:00:00 UTC"
