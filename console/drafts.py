@@ -9,7 +9,7 @@ from custody.errors import MalformedError, Refused
 from custody.fields import parse_hex
 from custody.follow import Released, State
 from custody.once import REPAYMENT_SECONDS
-from custody.policy import Policy
+from custody.policy import ListEntry, Policy
 from custody.transaction import TxOut
 from custody.units import sats
 from custody.wallet import Network
@@ -76,11 +76,23 @@ def outputs_of(payments: Sequence[Payment], network: Network) -> tuple[TxOut, ..
     return tuple(TxOut(payment.amount_sats, script_of(payment.address, network)) for payment in payments)
 
 
-def names_of(script: bytes, policy: Policy) -> tuple[str, ...]:
-    """Return what the pinned lists call this very script: "exchanges: Kraken"; no other source names anybody."""
+def names_of(script: bytes, policy: Policy, now: int) -> tuple[str, ...]:
+    """Return what the pinned lists call this very script: "exchanges: Kraken"; no other source names anybody.
+
+    An entry that does not count at `now` (UTC seconds) says so: rules do not take it for listed.
+    """
     return tuple(
-        f"{found.name}: {entry.label}" for found in policy.lists for entry in found.entries if entry.script == script
+        f"{found.name}: {entry.label}{_standing(entry, now)}"
+        for found in policy.lists
+        for entry in found.entries
+        if entry.script == script
     )
+
+
+def _standing(entry: ListEntry, now: int) -> str:
+    if now < entry.valid_from:
+        return " (NOT YET: its cool-down runs)"
+    return " (EXPIRED)" if now >= entry.expires_at else ""
 
 
 def check_me(policy: Policy, me: str, public_key: bytes, now: int) -> Refused | None:

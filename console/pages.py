@@ -77,7 +77,7 @@ def withdrawal_lines(
     for payment in withdrawal.payments:
         lines += [f"  pay {btc(payment.amount_sats)}  ({payment.amount_sats:,} sats) to"]
         lines += [f"      {address_groups(payment.address)}"]
-        lines += [f"      {found}" for found in _names(payment.address, policy, genesis)]
+        lines += [f"      {found}" for found in _names(payment.address, policy, genesis, now)]
         lines += [f"      requester says: {json.dumps(payment.label, ensure_ascii=False)}"] if payment.label else []
     if not withdrawal.payments:
         lines.append("  pay nobody: the coins come back to the wallet")
@@ -139,12 +139,12 @@ def endorser_name(genesis: Genesis, key: bytes) -> str | None:
     return nodes.get(key) or admins.get(key)
 
 
-def _names(address: str, policy: Policy, genesis: Genesis) -> tuple[str, ...]:
+def _names(address: str, policy: Policy, genesis: Genesis, now: int) -> tuple[str, ...]:
     try:
         script = script_of(address, genesis.network)
     except MalformedError:
         return (f"NO ADDRESS OF {genesis.network.value.upper()}: nobody will sign this",)
-    return tuple(f"on pinned list {found}" for found in names_of(script, policy))
+    return tuple(f"on pinned list {found}" for found in names_of(script, policy, now))
 
 
 def _relation_words(withdrawal: Withdrawal) -> str:

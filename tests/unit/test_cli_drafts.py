@@ -81,9 +81,11 @@ def test_read_relation_given_anything_else_is_refused(text: str) -> None:
 
 
 def test_names_of_comes_from_the_pinned_lists_alone() -> None:
-    """The very script is named; a stranger is not."""
-    assert names_of(script(EXCHANGE), policy()) == ("exchanges: payee 11",)
-    assert names_of(script(STRANGER), policy()) == ()
+    """The very script is named, with a word where its entry does not count now; a stranger is not."""
+    assert names_of(script(EXCHANGE), policy(), NOW) == ("exchanges: payee 11",)
+    assert names_of(script(EXCHANGE), policy(), NOW - 2 * DAY) == ("exchanges: payee 11 (NOT YET: its cool-down runs)",)
+    assert names_of(script(EXCHANGE), policy(), NOW + 366 * DAY) == ("exchanges: payee 11 (EXPIRED)",)
+    assert names_of(script(STRANGER), policy(), NOW) == ()
 
 
 @pytest.mark.parametrize(
