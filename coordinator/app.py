@@ -133,9 +133,9 @@ async def _parts(
     store = await asyncio.to_thread(SqlStore.open, config.database)
     stack.push_async_callback(store.close)
     outbox, roots = Outbox(), genesis.policy.roots
-    pinned_nodes = {w.name for w in roots.witnesses} & {node.name for node in roots.nodes}
-    witnesses: dict[str, WitnessPort] = {name: NodeWitness(name, outbox) for name in pinned_nodes}
-    witnesses.update(dialled)
+    by_key = {node.witness_key: node.name for node in roots.nodes if node.witness_key is not None}
+    nodes = {w.name: NodeWitness(by_key[w.key], outbox) for w in roots.witnesses if w.key in by_key}
+    witnesses: dict[str, WitnessPort] = {**nodes, **dialled}
     logs = Logs(store, _pins(genesis, _log_seed(config)), witnesses, clock)
     return Parts(
         genesis=genesis,

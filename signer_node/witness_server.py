@@ -170,8 +170,11 @@ class WitnessService(witness_pb2_grpc.WitnessServiceServicer):
         return witness_pb2.ListHeldResponse(statements=statements)
 
     def _cosign(self, asked: CosignRequest) -> tuple[str | Refused, int]:
+        state, now = self._pair.money.watched.state, self._clock.now()
+        for signed in self._inbox.take_dropped(state, now):
+            log.info("statement.held", peer="file", kind=signed.kind.name, digest=signed.digest.hex())
         answer = self._pair.answer(asked)
-        self._inbox.forget(self._pair.money.watched.state, self._clock.now())
+        self._inbox.forget(state, now)
         return answer
 
     def _post(self, signed: Signed) -> Signed | Refused:

@@ -59,7 +59,7 @@ HIDDEN: dict[str, tuple[Callable[[World], Signed], str]] = {
 
 @pytest.mark.parametrize("node", NODES)
 @pytest.mark.parametrize("name", HIDDEN)
-def test_atk_h10_statement_hidden_from_the_log_is_refused_by_every_signer_that_holds_it(
+def test_withheld_statement_hidden_from_the_log_is_refused_by_every_signer_that_holds_it(
     name: str, node: str, tmp_path: Path
 ) -> None:
     """What a witness holds counts at a node that took it over, at once, though the log it is shown lacks it."""
@@ -78,7 +78,7 @@ def test_atk_h10_statement_hidden_from_the_log_is_refused_by_every_signer_that_h
     assert code(judged(bundle, world, node, *again.held)) == expected, "a restart forgets nothing"
 
 
-def test_atk_h10_freeze_posted_to_enough_witnesses_stops_signing_within_a_minute_and_five(tmp_path: Path) -> None:
+def test_withheld_freeze_posted_to_enough_witnesses_stops_signing_within_a_minute_and_five(tmp_path: Path) -> None:
     """W - w + 1 receipts: after 60 s no fresh checkpoint omits it, after 5 min more no old one passes anywhere."""
     world = watched(THREE, tmp_path)
     roots, freeze = world.genesis.policy.roots, freeze_by("dave", world.genesis, NOW)
@@ -102,7 +102,7 @@ def test_atk_h10_freeze_posted_to_enough_witnesses_stops_signing_within_a_minute
     assert {code(judged(hidden, world, node)) for node in ("alpha", "beta")} == {"CHECKPOINT_STALE"}
 
 
-def test_atk_h10_freeze_posted_to_fewer_is_told_as_missing_and_can_be_hidden(tmp_path: Path) -> None:
+def test_withheld_freeze_posted_to_fewer_is_told_as_missing_and_can_be_hidden(tmp_path: Path) -> None:
     """One receipt of two: the program says that one is missing, and rightly: the holder asks those who do not know."""
     world = watched(THREE, tmp_path)
     roots, freeze = world.genesis.policy.roots, freeze_by("dave", world.genesis, NOW)
@@ -118,7 +118,7 @@ def test_atk_h10_freeze_posted_to_fewer_is_told_as_missing_and_can_be_hidden(tmp
     assert code(judged(hidden, world)) == "Cleared"
 
 
-def test_atk_h10_freeze_in_the_log_lets_witnesses_vouch_again(tmp_path: Path) -> None:
+def test_withheld_freeze_in_the_log_lets_witnesses_vouch_again(tmp_path: Path) -> None:
     """The one way on for the log holder is to log it; then witnesses vouch, and every signer sees it there."""
     honest = watched(THREE, tmp_path)
     for watcher in honest.asks:
@@ -131,7 +131,7 @@ def test_atk_h10_freeze_in_the_log_lets_witnesses_vouch_again(tmp_path: Path) ->
     assert code(judged(bundle, honest)) == "FROZEN"
 
 
-def test_atk_h10_freeze_logged_without_its_signature_is_still_withheld(tmp_path: Path) -> None:
+def test_withheld_freeze_logged_without_its_signature_is_still_withheld(tmp_path: Path) -> None:
     """An entry that names the freeze over a body stripped of its signature counts nothing, so it is no way out."""
     world = watched(THREE, tmp_path)
     freeze = freeze_by("dave", world.genesis, NOW)
@@ -144,23 +144,23 @@ def test_atk_h10_freeze_logged_without_its_signature_is_still_withheld(tmp_path:
     assert [watcher.said for watcher in world.asks] == ["WITNESS_WITHHELD"] * 3
 
 
-def test_atk_h4_one_lying_witness_of_three_splits_the_log(tmp_path: Path) -> None:
+def test_atk_122_one_lying_witness_of_three_splits_the_log(tmp_path: Path) -> None:
     """W = 3, w = 2 is f = 0: with one liar, two nodes are shown two logs, and each clears what it is shown."""
     assert _split(THREE, tmp_path, "w3") == ["Cleared", "Cleared"]
 
 
-def test_atk_h4_one_lying_witness_of_four_gains_nothing(tmp_path: Path) -> None:
+def test_atk_122_one_lying_witness_of_four_gains_nothing(tmp_path: Path) -> None:
     """W = 4, w = 3 is f = 1: however the honest three are divided, only one history finds enough of them."""
     assert _split(FOUR, tmp_path / "one", "w4", first=1) == ["CHECKPOINT_UNDERSIGNED", "Cleared"]
     assert _split(FOUR, tmp_path / "two", "w4", first=2) == ["Cleared", "CHECKPOINT_UNDERSIGNED"]
 
 
-def test_atk_h4_two_lying_witnesses_of_four_split_the_log(tmp_path: Path) -> None:
+def test_atk_122_two_lying_witnesses_of_four_split_the_log(tmp_path: Path) -> None:
     """W = 4, w = 3 with two liars: the log splits, as f = 1 says."""
     assert _split(FOUR, tmp_path, "w3", "w4") == ["Cleared", "Cleared"]
 
 
-def test_atk_h4_witness_shown_both_histories_vouches_for_the_first(tmp_path: Path) -> None:
+def test_atk_122_witness_shown_both_histories_vouches_for_the_first(tmp_path: Path) -> None:
     """An honest witness that followed one history refuses the other, whatever proof it is given."""
     one = watched(THREE, tmp_path)
     other = WatchedWorld(THREE, NOW, asks=one.asks, clock=one.clock)

@@ -1,0 +1,42 @@
+"""The examples under deploy/examples/ are read by the programs that they are for, and hold together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import coordinator.config
+import signer_node.config
+from custody.policy import parse_policy
+from signer_node import witness_server
+from tests.fakes.rules import document, key_of
+
+WITNESSES = Path(__file__).parents[2] / "deploy" / "examples" / "witnesses"
+
+
+def test_example_of_four_witnesses_is_read_and_tolerates_one_liar() -> None:
+    """W = 4, w = 3, f = 1: two nodes that witness and dial both stand-alone ones, and a coordinator that asks all."""
+    pinned = json.loads((WITNESSES / "roots.json").read_text())
+    keys = [
+        {"name": each["name"], "key": key_of(f"witness key of {each['name']}").hex()} for each in pinned["witnesses"]
+    ]
+    listed = [
+        {
+            **each,
+            **{key: key_of(f"{'witness ' if key != 'identity' else ''}key of {each['name']}").hex() for key in keys_of},
+        }
+        for each in pinned["nodes"]
+        for keys_of in [set(each) & {"identity", "witness_key"}]
+    ]
+    filled = {"witnesses": keys, "nodes": listed}
+    roots = parse_policy(document(roots={**document()["roots"], **pinned, **filled})).roots
+    alone = [witness_server.load_config(WITNESSES / f"witness-{n}.toml") for n in (1, 2)]
+    nodes = [signer_node.config.load_config(WITNESSES / f"{name}.toml") for name in ("alpha", "beta")]
+    asked = coordinator.config.load_config(WITNESSES / "coordinator.toml").witnesses
+
+    assert (len(roots.witnesses), roots.w, roots.f) == (4, 3, 1)
+    named = [config.witness.name for config in nodes if config.witness] + [each.home.name for each in alone]
+    assert sorted(named) == [witness.name for witness in roots.witnesses]
+    assert [witness.name for witness in asked] == ["witness-1", "witness-2"]
+    for config in nodes:
+        assert [where.address for where in config.witnesses] == [witness.address for witness in asked]
