@@ -53,7 +53,15 @@ async def standing_of(
     refused = {r.node: r.code for r in session.refusals}
     nodes = [slot.node for slot in wallet.slots if slot.node is not None]
     standing = tuple(
-        Standing(n, n in offline, parts.outbox.is_ready(n, now), asked.get(n), refused.get(n, "")) for n in nodes
+        Standing(
+            name=n,
+            is_offline=n in offline,
+            is_ready=parts.outbox.is_ready(n, now),
+            asked_at=asked.get(n),
+            refused=refused.get(n, ""),
+            is_lost=n in asked and not parts.outbox.has_sent(n, session.digest),
+        )
+        for n in nodes
     )
     return standing, required, accepted
 
@@ -73,10 +81,11 @@ async def _hand_out(parts: Parts, held: Held, node: str, now: int) -> Held | Non
             parts.outbox.send(node, wire.ConnectResponse(delta=wire.Delta(document=delta.to_bytes())))
         return None
     event = Event("bundle.sent", node, {"withdrawal": _hex(held), "node": node})
-    stored, _ = await parts.store.commit(held, sessions.ask(held.value, node, now), Change(now, events=(event,)))
+    with around(parts.hook, Effect.ASK):
+        stored, _ = await parts.store.commit(held, sessions.ask(held.value, node, now), Change(now, events=(event,)))
     with around(parts.hook, Effect.HAND_OUT):
         message = wire.Bundle(document=bundle.to_bytes(), release_index=bundle.release_index)
-        parts.outbox.send(node, wire.ConnectResponse(bundle=message))
+        parts.outbox.send(node, wire.ConnectResponse(bundle=message), held.value.digest)
     return stored
 
 
@@ -150,7 +159,8 @@ async def file_signatures(
     if fresh:
         events.append(Event("signature.accepted", actor, {"withdrawal": _hex(held), "count": len(fresh)}))
     if held.value.stage is not Stage.SIGNING:  # recorded as late, never combined
-        await parts.store.record(Change(now, events=(Event("signature.late", actor, {"withdrawal": _hex(held)}),)))
+        with around(parts.hook, Effect.RECORD_LATE):
+            await parts.store.record(Change(now, events=(Event("signature.late", actor, {"withdrawal": _hex(held)}),)))
     session = sessions.add_signatures(held.value, fresh, now)
     with around(parts.hook, Effect.TAKE):
         stored, _ = await parts.store.commit(held, session, Change(now, events=tuple(events)))
@@ -167,7 +177,8 @@ def proven_name(wallet_id: bytes, key_index: int) -> str:
 async def _file_refusal(parts: Parts, held: Held, answer: Answer, refused: Refused, now: int) -> Held:
     session = sessions.refuse(held.value, answer.node, refused, now)
     event = Event("bundle.refused", answer.node, {"withdrawal": _hex(held), "code": refused.code})
-    stored, _ = await parts.store.commit(held, session, Change(now, events=(event,)))
+    with around(parts.hook, Effect.FILE_REFUSAL):
+        stored, _ = await parts.store.commit(held, session, Change(now, events=(event,)))
     return stored
 
 

@@ -11,16 +11,25 @@ class Effect(Enum):
     """One durable or visible act of the coordinator."""
 
     PROPOSE = "propose"
+    REFUSE = "refuse"
     APPROVE = "approve"
     STOP = "stop"
+    NOTICE = "notice"
     RELEASE = "release"
     COSIGN = "cosign"
+    VOUCH = "vouch"
+    ASK = "ask"
     HAND_OUT = "hand_out"
+    EXPORT = "export"
     TAKE = "take"
+    RECORD_LATE = "record_late"
+    FILE_REFUSAL = "file_refusal"
     FINALISE = "finalise"
     BROADCAST = "broadcast"
     RECORD_BROADCAST = "record_broadcast"
     CONFIRM = "confirm"
+    END = "end"
+    LOG_STATEMENT = "log_statement"
 
 
 class Side(Enum):

@@ -59,7 +59,8 @@ async def propose(parts: Parts, signed: Signed, client_psbt: bytes | None = None
         raise ConflictError("WITHDRAWAL_ID_TAKEN", f"expected {name} to be unused, found {taken.value.digest.hex()}")
     psbt = await _drafted(parts, withdrawal, signed, client_psbt, now)
     if isinstance(psbt, Refused):
-        await parts.store.record(Change(now, events=(_event("withdrawal.refused", withdrawal, psbt),)))
+        with around(parts.hook, Effect.REFUSE):
+            await parts.store.record(Change(now, events=(_event("withdrawal.refused", withdrawal, psbt),)))
         return psbt
     session = sessions.draft(sessions.propose(signed, now), psbt, now)
     state = await parts.followed.state(now)
@@ -87,7 +88,8 @@ async def approve(parts: Parts, signed: Signed, digest: bytes) -> Held | Refused
         withdrawal = read_withdrawal(held.value.withdrawal)
         worth = check_approval(state.policy, withdrawal, read_approval(signed), signed, now)
         if isinstance(worth, Refused):
-            await parts.store.record(Change(now, events=(_event("approval.refused", withdrawal, worth),)))
+            with around(parts.hook, Effect.REFUSE):
+                await parts.store.record(Change(now, events=(_event("approval.refused", withdrawal, worth),)))
             return worth
         session = sessions.approve(held.value, signed, now)
         if session is held.value:
@@ -181,10 +183,10 @@ async def vouch(parts: Parts, held: Held) -> Held | None:
     if notes is None or index is None or notes.size <= index:
         return None
     now = parts.clock.now()
-    if now - held.value.updated_at > RELEASE_AGAIN_SECONDS:
-        stored, _ = await parts.store.commit(held, sessions.reconsider(held.value, now), Change(now))
-        return stored
-    stored, _ = await parts.store.commit(held, sessions.cosigned(held.value, now), Change(now))
+    is_late = now - held.value.updated_at > RELEASE_AGAIN_SECONDS
+    session = sessions.reconsider(held.value, now) if is_late else sessions.cosigned(held.value, now)
+    with around(parts.hook, Effect.VOUCH):
+        stored, _ = await parts.store.commit(held, session, Change(now))
     return stored
 
 
@@ -311,14 +313,16 @@ async def _end(parts: Parts, held: Held, refused: Refused, now: int) -> Held:
     ending = {"WITHDRAWAL_EXPIRED": sessions.expire, "STOPPED": sessions.reject, "REJECTED": sessions.reject}
     session = ending.get(refused.code, sessions.deny)(held.value, now)
     event = _event("withdrawal.ended", read_withdrawal(held.value.withdrawal), refused)
-    stored, _ = await parts.store.commit(held, session, Change(now, events=(event,)), release=_coins(held.value))
+    with around(parts.hook, Effect.END):
+        stored, _ = await parts.store.commit(held, session, Change(now, events=(event,)), release=_coins(held.value))
     return stored
 
 
 async def _conflicted(parts: Parts, held: Held, withdrawal: Withdrawal, refused: Refused, now: int) -> Held:
     event = _event("transaction.conflicted", withdrawal, refused)
     session = sessions.conflict(held.value, now)
-    stored, _ = await parts.store.commit(held, session, Change(now, events=(event,)), release=_coins(held.value))
+    with around(parts.hook, Effect.END):
+        stored, _ = await parts.store.commit(held, session, Change(now, events=(event,)), release=_coins(held.value))
     return stored
 
 
@@ -328,7 +332,8 @@ async def _has_waited(parts: Parts, held: Held, judged: Judged, allow: Allow, no
     if noticed:
         return now >= min(noticed) + allow.delay.seconds
     notice = MoneyBody(EntryKind.NOTICE, Notice(held.value.digest))
-    await parts.store.record(Change(now, money=(notice,), bodies=(held.value.withdrawal,)))
+    with around(parts.hook, Effect.NOTICE):
+        await parts.store.record(Change(now, money=(notice,), bodies=(held.value.withdrawal,)))
     await parts.logs.fresh(Log.MONEY)  # the delay runs from the witnesses' word, so ask for it now
     return False
 

@@ -17,6 +17,7 @@ class Link:
 
     money_size: entries it has.  heard_at: UTC seconds.  backend: as on the wire, 0 for unknown.
     queue: what goes out next; None ends the stream.  waiting: questions to the node as a witness, by number.
+    sent: withdrawals whose bundle went into this stream.
     """
 
     node: str
@@ -26,6 +27,7 @@ class Link:
     queue: asyncio.Queue[wire.ConnectResponse | None] = field(default_factory=asyncio.Queue)
     waiting: dict[int, asyncio.Future[wire.WitnessAnswer]] = field(default_factory=dict)
     asked: int = 0
+    sent: set[bytes] = field(default_factory=set)
 
     def ask(self) -> tuple[int, asyncio.Future[wire.WitnessAnswer]]:
         """Return the number of a new question and where its answer will be."""
@@ -81,10 +83,17 @@ class Outbox:
             link is not None and link.backend == int(wire.BACKEND_STATE_READY) and now - link.heard_at <= HEARD_SECONDS
         )
 
-    def send(self, node: str, message: wire.ConnectResponse) -> bool:
-        """Hand `message` to the stream of `node`; False where there is none."""
+    def send(self, node: str, message: wire.ConnectResponse, withdrawal: bytes | None = None) -> bool:
+        """Hand `message` (the bundle of `withdrawal`) to the stream of `node`; False where there is none."""
         link = self._links.get(node)
         if link is None:
             return False
         link.queue.put_nowait(message)
+        if withdrawal is not None:
+            link.sent.add(withdrawal)
         return True
+
+    def has_sent(self, node: str, withdrawal: bytes) -> bool:
+        """Return whether the bundle of `withdrawal` went into the stream that `node` holds now."""
+        link = self._links.get(node)
+        return link is not None and withdrawal in link.sent

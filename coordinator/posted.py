@@ -9,6 +9,7 @@ from typing import Protocol
 import structlog
 
 from coordinator import flow
+from coordinator.effects import Effect, around
 from coordinator.parts import Parts
 from coordinator.store.port import Change, Event, MoneyBody
 from custody.audit import Log
@@ -65,7 +66,8 @@ async def take_in(parts: Parts, signed: Signed, source: str) -> Refused | None:
         if kind is EntryKind.STOP and await _ended_here(parts, signed, now):
             return None
         event = Event("statement.taken", source, {"kind": kind.value, "bodies": [signed.digest.hex()]})
-        await parts.store.record(Change(now, money=(MoneyBody(kind, body),), events=(event,), bodies=(signed,)))
+        with around(parts.hook, Effect.LOG_STATEMENT):
+            await parts.store.record(Change(now, money=(MoneyBody(kind, body),), events=(event,), bodies=(signed,)))
         await parts.store.remember(_logged_name(signed), b"1")
     await parts.logs.fresh(Log.MONEY)
     return None

@@ -23,7 +23,8 @@ class Standing:
     """One node as the coordinator sees it for one release.
 
     is_ready: connected and its key backend can sign.  asked_at: UTC seconds of the last bundle, None for never.
-    refused: code of its last refusal of this release, "" for none.
+    refused: code of its last refusal of this release, "" for none.  is_lost: it was asked through a stream that is
+    gone, because either side started anew: no answer will come by it.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Standing:
     is_ready: bool
     asked_at: int | None = None
     refused: str = ""
+    is_lost: bool = False
 
     def is_out(self) -> bool:
         """Return whether asking again is useless."""
@@ -41,11 +43,14 @@ class Standing:
 
         One that misses log entries does not rest: it gets them at once.
         """
-        return self.asked_at is not None and self.refused != "LOG_GAP" and now < self.asked_at + ANSWER_TIMEOUT_S
+        return self._was_asked_lately(now) and self.refused != "LOG_GAP"
 
     def is_awaited(self, now: int) -> bool:
         """Return whether an answer may still come."""
-        return self.asked_at is not None and not self.refused and now < self.asked_at + ANSWER_TIMEOUT_S
+        return self._was_asked_lately(now) and not self.refused
+
+    def _was_asked_lately(self, now: int) -> bool:
+        return self.asked_at is not None and not self.is_lost and now < self.asked_at + ANSWER_TIMEOUT_S
 
 
 def next_to_ask(

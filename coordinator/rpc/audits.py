@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from coordinator.effects import Effect, around
 from coordinator.exporting import export_lines
 from coordinator.parts import Parts
 from coordinator.rpc.identity import Context, identity_of
@@ -163,7 +164,8 @@ class Policies(policy_pb2_grpc.PolicyServiceServicer):
         now = self._parts.clock.now()
         money = MoneyBody(kind, Document(signed.digest))
         named = Event(event, actor, {"bodies": [signed.digest.hex()]})
-        await self._parts.store.record(Change(now, money=(money,), events=(named,), bodies=(signed,)))
+        with around(self._parts.hook, Effect.LOG_STATEMENT):
+            await self._parts.store.record(Change(now, money=(money,), events=(named,), bodies=(signed,)))
         await self._parts.logs.fresh(Log.MONEY)
 
     async def _freezes(self) -> list[policy_pb2.FreezeView]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from coordinator import flow
 from coordinator.asking import file_signatures, take_answer
 from coordinator.bundles import make_bundle, make_delta
+from coordinator.effects import Effect, around
 from coordinator.parts import Parts
 from coordinator.rpc.identity import Context, identity_of
 from coordinator.rpc.limits import exactly
@@ -41,7 +42,8 @@ class Couriers(courier_pb2_grpc.CourierServiceServicer):
         event = Event(
             "bundle.exported", str(identity_of(context)), {"withdrawal": held.value.digest.hex(), "node": node}
         )
-        await self._parts.store.record(Change(self._parts.clock.now(), events=(event,)))
+        with around(self._parts.hook, Effect.EXPORT):
+            await self._parts.store.record(Change(self._parts.clock.now(), events=(event,)))
         return courier_pb2.ExportBundleResponse(bundle=raw)
 
     async def ImportAnswer(  # noqa: N802

@@ -60,3 +60,15 @@ def test_routing_when_a_node_is_excluded_then_it_is_never_asked() -> None:
 def test_routing_when_nothing_lacks_then_asks_nobody() -> None:
     """A complete withdrawal needs no more signatures."""
     assert next_to_ask((ONLINE_A,), NOTHING, frozenset({"b"}), 0, NOW) == ()
+
+
+def test_routing_when_the_stream_that_asked_is_gone_then_asks_at_once() -> None:
+    """A node or a coordinator that started anew has lost the bundle: nobody waits for its answer."""
+    lost = Standing("a", is_offline=False, is_ready=True, asked_at=NOW - 1, is_lost=True)
+    assert next_to_ask((lost, COLD_C), SignersRequired(), frozenset({"b"}), 1, NOW) == ("a",)
+
+
+def test_routing_when_one_node_keeps_losing_its_stream_then_another_goes_first() -> None:
+    """A node that falls over every bundle does not keep the others from being asked."""
+    lost = Standing("a", is_offline=False, is_ready=True, asked_at=NOW - 1, is_lost=True)
+    assert next_to_ask((lost, ONLINE_B, COLD_C), SignersRequired(), frozenset(), 1, NOW) == ("b",)
