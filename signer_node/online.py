@@ -110,21 +110,28 @@ async def _dial_for_ever(courier: Courier, where: CoordinatorConfig) -> None:
     name = courier.node.pinned.node
     wait_s = RECONNECT_SECONDS[0]
     while True:
+        welcomed = asyncio.Event()
         try:
             async with grpc.aio.secure_channel(where.address, client_credentials(where.tls), _OPTIONS) as channel:
-                await _serve(courier, channel)
+                await _serve(courier, channel, welcomed)
             wait_s = RECONNECT_SECONDS[0]
         except grpc.aio.AioRpcError as error:
             log.warning("node.disconnected", node=name, grpc_code=error.code().name)
-            wait_s = min(wait_s * 2, RECONNECT_SECONDS[1])
+            wait_s = RECONNECT_SECONDS[0] if welcomed.is_set() else min(wait_s * 2, RECONNECT_SECONDS[1])
         except CustodyError as error:  # this node is broken: say so, keep dialling, sign nothing
             log.error("node.broken", node=name, code=error.code)
             wait_s = RECONNECT_SECONDS[1]
         await asyncio.sleep(random.uniform(wait_s / 2, wait_s))  # noqa: S311 - jitter, not a secret
 
 
-async def _serve(courier: Courier, channel: grpc.aio.Channel) -> None:
-    """Hold one stream until either side ends it. What is being signed when the stream breaks is finished first."""
+async def _serve(courier: Courier, channel: grpc.aio.Channel, welcomed: asyncio.Event) -> None:
+    """Hold one stream until either side ends it. What is being signed when the stream breaks is finished first.
+
+    Args:
+        courier: of this node.
+        channel: to the coordinator.
+        welcomed: set once the coordinator took the hello: the next break is a new one, to be waited out from the start.
+    """
     stub = signer_pb2_grpc.SignerServiceStub(channel)
     outbox: asyncio.Queue[wire.ConnectRequest] = asyncio.Queue()
     work: asyncio.Queue[wire.ConnectResponse | None] = asyncio.Queue()
@@ -137,6 +144,7 @@ async def _serve(courier: Courier, channel: grpc.aio.Channel) -> None:
     async def listen() -> None:
         try:
             async for message in stub.Connect(outgoing()):
+                welcomed.set()
                 if message.WhichOneof("message") == "witness":
                     outbox.put_nowait(wire.ConnectRequest(witness=_vouch(courier, message.witness)))
                 else:
