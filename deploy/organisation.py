@@ -59,9 +59,14 @@ def make_person_key(path: Path) -> bytes:
 
 
 def rules(
-    people: Mapping[str, bytes], nodes: Sequence[NodePlace], pins: Pins, wallet_id: bytes, now: int
+    people: Mapping[str, bytes],
+    nodes: Sequence[NodePlace],
+    pins: Pins,
+    wallet_id: bytes,
+    now: int,
+    extra: Sequence[Json] = (),
 ) -> dict[str, Json]:
-    """Return the rules document, version 1, in force from an hour before `now` (UTC seconds)."""
+    """Return the rules document, version 1, in force from an hour before `now` (UTC seconds), with `extra` rules."""
     return {
         "schema": "custody-policy/1",
         "policy_id": WALLET,
@@ -94,7 +99,7 @@ def rules(
         "lists": [],
         "windows": {"day": {"type": "sliding", "seconds": DAY}},
         "wallets": {WALLET: {"wallet_id": wallet_id.hex(), "classes": []}},
-        "rules": _rules(),
+        "rules": [*_rules(), *extra],
         "admin": {
             "change_quorum": {"groups": ["admins"], "threshold": 2, "exclude_author": False},
             "loosen_delay_s": DAY,
@@ -111,6 +116,7 @@ def genesis_of(
     now: int,
     threshold: int = 2,
     declared: Mapping[str, str] | None = None,
+    extra_rules: Sequence[Json] = (),
 ) -> Signed:
     """Return the genesis document of one wallet over `nodes`, then `declared` (key expression -> admin); unsigned."""
     slots = [Slot(read_key_record(place.record).key, place.name, record=place.record) for place in nodes] + [
@@ -118,7 +124,7 @@ def genesis_of(
     ]
     keys = tuple(parse_key(slot.key, Network.REGTEST) for slot in slots)
     wallet = make_wallet(threshold, keys, Network.REGTEST)
-    document = rules(people, nodes, pins, wallet.wallet_id, now)
+    document = rules(people, nodes, pins, wallet.wallet_id, now, extra_rules)
     return compose(Purpose.DEMO, Network.REGTEST, (GenesisWallet(WALLET, wallet, tuple(slots)),), document)
 
 

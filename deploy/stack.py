@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from custody import ed25519
-from custody.canonical import decode
+from custody.canonical import Json, decode
 from custody.fields import Fields
 from custody.genesis import Genesis, parse_genesis
 from custody.statements import Endorsement, Signed
@@ -31,6 +31,8 @@ from deploy.organisation import PEOPLE, NodePlace, Pins, genesis_of, make_person
 from signer_node.backends.private_file import write_private_once
 
 NODES: Mapping[str, str] = {"alpha": "kv", "beta": "transit", "cold": "sealed"}
+"""Where each node's key lives: kv and transit in an OpenBao of its own; sealed in a file, offline; sealed-online."""
+OFFLINE, IN_FILE = "sealed", frozenset({"sealed", "sealed-online"})
 READY_SECONDS = 30.0
 Say = Callable[[str], None]
 
@@ -68,13 +70,18 @@ class Process:
 
 @dataclass
 class Stack:
-    """Everything under one directory. Use `build`, then `start`; always `stop`."""
+    """Everything under one directory. Use `build`, then `start`; always `stop`.
+
+    nodes: name -> kind, as in NODES.  extra_rules: added to the organisation's.  commands: what runs a process instead.
+    """
 
     directory: Path
     say: Say
     ca: Ca
     port: int
     witness_port: int
+    nodes: Mapping[str, str] = field(default_factory=lambda: NODES)
+    extra_rules: Sequence[Json] = ()
     vaults: dict[str, Server] = field(default_factory=dict)
     processes: dict[str, Process] = field(default_factory=dict)
     commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -139,7 +146,7 @@ class Stack:
         for job in ("signer", "keysmith"):
             path = self.node(node) / f"{job}.wrapped"
             path.unlink(missing_ok=True)
-            write_private_once(path, server.wrapped_secret(Role(f"{job}-{NODES[node]}", node)).encode())
+            write_private_once(path, server.wrapped_secret(Role(f"{job}-{self.nodes[node]}", node)).encode())
 
     def launch(self, name: str, module: str, config: Path) -> Process:
         """Start one long-running process, with its output in `NAME.log`."""
@@ -174,8 +181,9 @@ class Stack:
         self.say("starting witness, coordinator and the two online nodes")
         self.start_witness()
         self.start_coordinator()
-        for name in self.vaults:
-            self.start_node(name)
+        for name in self.nodes:
+            if self.nodes[name] != OFFLINE:
+                self.start_node(name)
 
     def stop(self) -> None:
         """End every process that this stack started."""
@@ -192,11 +200,17 @@ class Stack:
         return self.launch(name, "", config)
 
 
-def build(directory: Path, say: Say = print, now: int | None = None) -> Stack:
+def build(
+    directory: Path,
+    say: Say = print,
+    now: int | None = None,
+    nodes: Mapping[str, str] = NODES,
+    extra_rules: Sequence[Json] = (),
+) -> Stack:
     """Return a stack after its ceremony: keys made where they live, genesis signed by all and pinned on each node."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     ca = make_ca(directory / "ca")
-    stack = Stack(directory, say, ca, _free_port(), _free_port())
+    stack = Stack(directory, say, ca, _free_port(), _free_port(), nodes, extra_rules)
     try:
         _build(stack, int(time.time()) if now is None else now)
     except BaseException:
@@ -207,8 +221,9 @@ def build(directory: Path, say: Say = print, now: int | None = None) -> Stack:
 
 def _build(stack: Stack, now: int) -> None:
     say, directory = stack.say, stack.directory
-    say("starting two OpenBao servers (raft, TLS, sealed)")
-    _start_vaults(stack)
+    if not IN_FILE.issuperset(stack.nodes.values()):
+        say("starting two OpenBao servers (raft, TLS, sealed)")
+        _start_vaults(stack)
     say("ceremony: each node makes its key where it lives")
     _write_configs(stack)
     places = _records(stack)
@@ -220,7 +235,7 @@ def _build(stack: Stack, now: int) -> None:
     say(f"ceremony: pinned on each node by its own command, after comparing: {spoken}")
     with ThreadPoolExecutor() as pool:
         genesis = str(directory / "genesis.json")
-        list(pool.map(lambda node: stack.signer(node, "pin", spoken, genesis), NODES))
+        list(pool.map(lambda node: stack.signer(node, "pin", spoken, genesis), stack.nodes))
         operators = [name for name, groups in PEOPLE.items() if "ops" in groups]
         list(pool.map(lambda person: stack.keyturn(person, "pin", *spoken.split(), genesis), operators))
     _write_service_configs(stack)
@@ -228,26 +243,27 @@ def _build(stack: Stack, now: int) -> None:
 
 def _start_vaults(stack: Stack) -> None:
     def start(node: str) -> tuple[str, Server]:
-        kind = NODES[node]
+        kind = stack.nodes[node]
         roles = [Role(f"{job}-{kind}", node) for job in ("signer", "keysmith")]
         return node, openbao.start(stack.directory / "vaults" / node, stack.ca, roles=roles)
 
     (stack.directory / "vaults").mkdir()
     with ThreadPoolExecutor() as pool:
-        stack.vaults.update(pool.map(start, [node for node, kind in NODES.items() if kind != "sealed"]))
+        stack.vaults.update(pool.map(start, [node for node, kind in stack.nodes.items() if kind not in IN_FILE]))
 
 
 def _write_configs(stack: Stack) -> None:
-    for node, kind in NODES.items():
+    for node, kind in stack.nodes.items():
         home = stack.node(node)
         home.mkdir(parents=True, mode=0o700)
         lines = [f'name = "{node}"', 'network = "regtest"', 'state = "state"']
-        if kind == "sealed":
+        if kind in IN_FILE:
             write_private_once(home / "passphrase", os.urandom(24).hex().encode())
             lines += [f'backend = "sealed-file://{home}/seed.sealed"', 'passphrase = "passphrase"']
         else:
             server = stack.vaults[node]
             lines += [f'backend = "{_uri(server, node, kind, home)}"', *_vault(server, node, kind)]
+        if kind != OFFLINE:
             stack.ca.issue(node, "signer", home, server=False)
             lines += ["[coordinator]", f'address = "{stack.address}"', "[coordinator.tls]", *_tls(stack, node)]
         (home / "node.toml").write_text("\n".join(lines) + "\n")
@@ -281,11 +297,11 @@ def _records(stack: Stack) -> list[NodePlace]:
     def make(node: str) -> NodePlace:
         out = stack.node(node) / "record.json"
         stack.signer(node, "record", "--out", str(out))
-        location = "offline" if NODES[node] == "sealed" else "online"
+        location = "offline" if stack.nodes[node] == OFFLINE else "online"
         return NodePlace(node, location, f"host-{node}", Signed.from_bytes(out.read_bytes()))
 
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(make, NODES))
+        return list(pool.map(make, stack.nodes))
 
 
 def _make_person(stack: Stack, name: str) -> bytes:
@@ -320,7 +336,7 @@ def _witness_key(stack: Stack) -> bytes:
 
 def _make_genesis(stack: Stack, people: Mapping[str, bytes], places: Sequence[NodePlace], pins: Pins, now: int) -> None:
     draft = stack.directory / "genesis.unsigned.json"
-    unsigned = genesis_of(people, places, pins, now)
+    unsigned = genesis_of(people, places, pins, now, extra_rules=stack.extra_rules)
     draft.write_bytes(unsigned.to_bytes())
 
     def endorse(node: str) -> Endorsement:
@@ -329,7 +345,7 @@ def _make_genesis(stack: Stack, people: Mapping[str, bytes], places: Sequence[No
         return Endorsement.from_fields(Fields(decode(out.read_bytes()), "endorsement"))
 
     with ThreadPoolExecutor() as pool:
-        endorsements = list(pool.map(endorse, NODES))
+        endorsements = list(pool.map(endorse, stack.nodes))
     seeds = [bytes.fromhex((stack.person(a) / f"{a}.ed25519").read_text()) for a in ("erin", "frank")]
     signed = signed_by(unsigned, endorsements, seeds)
     (stack.directory / "genesis.json").write_bytes(signed.to_bytes())
