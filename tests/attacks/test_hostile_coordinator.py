@@ -284,6 +284,7 @@ async def test_hostile_coordinator_that_rolls_the_log_back_then_is_refused(
     assert files(tmp_path) == before
 
 
+@pytest.mark.slow
 async def test_hostile_coordinator_that_flips_any_byte_then_gets_no_other_signature(
     world: World, tmp_path: Path
 ) -> None:
