@@ -14,21 +14,22 @@ from tests.fakes.rules import document, key_of
 WITNESSES = Path(__file__).parents[2] / "deploy" / "examples" / "witnesses"
 
 
+def witness_key(name: str) -> str:
+    """Return a key as `signer_node witness-key` would print it on that machine: hex."""
+    return key_of(f"witness key of {name}").hex()
+
+
+def keys_of(listed: dict[str, str]) -> dict[str, str]:
+    """Return the keys that belong where a listed node has words that stand for them."""
+    identity = {"identity": key_of(listed["name"]).hex()}
+    return {**identity, "witness_key": witness_key(listed["name"])} if "witness_key" in listed else identity
+
+
 def test_example_of_four_witnesses_is_read_and_tolerates_one_liar() -> None:
     """W = 4, w = 3, f = 1: two nodes that witness and dial both stand-alone ones, and a coordinator that asks all."""
     pinned = json.loads((WITNESSES / "roots.json").read_text())
-    keys = [
-        {"name": each["name"], "key": key_of(f"witness key of {each['name']}").hex()} for each in pinned["witnesses"]
-    ]
-    listed = [
-        {
-            **each,
-            **{key: key_of(f"{'witness ' if key != 'identity' else ''}key of {each['name']}").hex() for key in keys_of},
-        }
-        for each in pinned["nodes"]
-        for keys_of in [set(each) & {"identity", "witness_key"}]
-    ]
-    filled = {"witnesses": keys, "nodes": listed}
+    witnesses = [{**each, "key": witness_key(each["name"])} for each in pinned["witnesses"]]
+    filled = {"witnesses": witnesses, "nodes": [{**each, **keys_of(each)} for each in pinned["nodes"]]}
     roots = parse_policy(document(roots={**document()["roots"], **pinned, **filled})).roots
     alone = [witness_server.load_config(WITNESSES / f"witness-{n}.toml") for n in (1, 2)]
     nodes = [signer_node.config.load_config(WITNESSES / f"{name}.toml") for name in ("alpha", "beta")]
