@@ -17,7 +17,7 @@ from custody.audit import cosign
 from custody.bundle import Bundle
 from custody.entries import StopCause
 from custody.errors import CustodyError, Refused
-from custody.psbt import parse, serialize
+from custody.psbt import PsbtInput, parse, serialize
 from custody.psbt_fields import IN_WITNESS_UTXO, Field
 from custody.signatures import build
 from custody.statements import Endorsement, Kind, Signed, endorse, sign
@@ -100,7 +100,7 @@ def false_amount(world: World) -> Bundle:
     told = TxOut(Sats(COIN_SATS - 1_000_000), world.book.script(0, 0).script)
     lie = Field(bytes([IN_WITNESS_UTXO]), told.serialize())
     fields = tuple(lie if field.type == IN_WITNESS_UTXO else field for field in psbt.inputs[0].fields)
-    return honest.bundle(psbt=serialize(replace(psbt, inputs=(replace(psbt.inputs[0], fields=fields),))))
+    return honest.bundle(psbt=serialize(replace(psbt, inputs=(PsbtInput(fields),))))
 
 
 def release_of_another_transaction(world: World) -> Bundle:

@@ -18,7 +18,7 @@ from coordinator.session import Stage
 from custody.audit import Log
 from custody.errors import ConflictError, MalformedError
 from custody.psbt import PsbtInput, parse, serialize
-from custody.psbt_fields import IN_PARTIAL_SIGNATURE, Field
+from custody.psbt_fields import IN_PARTIAL_SIGNATURE, Field, FieldMap
 from custody.transaction import parse_transaction
 from custody.v1 import courier_pb2
 from custody.withdrawal import Withdrawal
@@ -111,7 +111,7 @@ async def test_psbt_that_came_back_with_other_outputs_then_is_refused(org: Organ
     ours = parse(await export_psbt(org, asked))
     outputs = (replace(ours.transaction.outputs[0], script=b"\x00\x14" + bytes(20)), *ours.transaction.outputs[1:])
     other = replace(ours.transaction, outputs=outputs)
-    forged = replace(ours.globals, fields=(Field(b"\0", other.serialize_stripped()),))
+    forged = FieldMap((Field(b"\0", other.serialize_stripped()),))
     changed = replace(ours, transaction=other, globals=forged)
 
     with pytest.raises(MalformedError) as refused:
