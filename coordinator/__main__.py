@@ -1,4 +1,6 @@
-"""`python3 -m coordinator --config F`: serve. `python3 -m coordinator log-key FILE`: make the log's key, once.
+"""`python3 -m coordinator --config F`: serve. With `--replay FILE`: put back what a restored database lacks, once.
+
+`python3 -m coordinator --make-log-key FILE`: make the log's key, once.
 
 Exit codes: 0 stopped as asked, 1 breakage, 2 usage.
 """
@@ -10,6 +12,7 @@ import asyncio
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from coordinator.config import load_config
@@ -24,6 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--make-log-key", type=Path, metavar="FILE", help="make the log's key and print its public half"
     )
+    parser.add_argument(
+        "--replay", type=Path, metavar="FILE", help="put back log entries that a restored database lacks, then stop"
+    )
     args = parser.parse_args(arguments)
     if sys.flags.optimize:
         return _fail("OPTIMIZED", "expected python without -O: libraries check with assert")
@@ -32,8 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
             return _make_log_key(args.make_log_key)
         if args.config is None:
             parser.error("expected --config or --make-log-key")
-        from coordinator.app import run
+        from coordinator.app import put_back, run
 
+        if args.replay is not None:
+            replayed = asyncio.run(put_back(load_config(args.config), args.replay))
+            print(json.dumps(asdict(replayed)))
+            return 0
         return asyncio.run(run(load_config(args.config)))
     except CustodyError as error:
         return _fail(error.code, error.message)

@@ -22,6 +22,7 @@ from coordinator.logs import LogPins, Logs, WitnessPort
 from coordinator.outbox import Outbox
 from coordinator.parts import Parts
 from coordinator.posted import take_over_for_ever
+from coordinator.restoring import Replayed, read_file, refuse_rolled_back, replay
 from coordinator.rpc.audits import Audits, Policies
 from coordinator.rpc.calls import RecordedCalls, free_text_key
 from coordinator.rpc.ceremony import Ceremony
@@ -33,6 +34,7 @@ from coordinator.rpc.withdrawals import Approvals, Withdrawals
 from coordinator.session import OPEN
 from coordinator.store.port import MAX_PAGE, Page
 from coordinator.store.sql import SqlStore
+from coordinator.streaming import EventStream
 from coordinator.tiles import Tiles, TileServer
 from coordinator.tls import TlsFiles
 from coordinator.witnesses import GrpcWitness, NodeWitness
@@ -58,6 +60,7 @@ from custody.wallet import ScriptBook
 TICK_SECONDS = 0.5  # the longest that a stage waits for what no event announces: time, a silent signer, a new block
 CHECKPOINT_SECONDS = 60  # protocol.md "Event log": cosigned at least this often when changed
 STOP_GRACE_SECONDS = 3.0
+START_CHECK_SECONDS = 3.0  # witnesses answer in milliseconds; one that hangs must not keep the service down
 log = structlog.get_logger("coordinator")
 
 
@@ -76,12 +79,15 @@ async def run(config: Config, hook: Hook = no_hook) -> int:
         for witness in dialled.values():
             stack.push_async_callback(witness.close)
         parts = await _parts(config, chain, SystemClock(), hook, dialled, stack)
+        await _check_witnesses(parts)
         calls = RecordedCalls(parts.store, parts.clock, free_text_key(_log_seed(config)))
         server = build_server(_services(parts, chain), config.listen, _tls(config), stdout_logger(), calls)
         await server.start()
         stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
         tasks = [asyncio.create_task(work(parts)) for work in (_advance_all, _keep_checkpoints)]
         tasks.append(asyncio.create_task(take_over_for_ever(parts, dialled)))
+        if config.stream is not None:
+            tasks.append(asyncio.create_task(EventStream(parts.store, config.stream).run()))
         if config.tiles:
             tiles = TileServer(Tiles(parts.logs, parts.store))
             log.info("tiles.ready", port=await tiles.listen(config.tiles))
@@ -93,6 +99,31 @@ async def run(config: Config, hook: Hook = no_hook) -> int:
         await asyncio.gather(*tasks, return_exceptions=True)
     log.info("coordinator.stopped")
     return 0
+
+
+async def _check_witnesses(parts: Parts) -> None:
+    """Refuse to start on a database older than what witnesses saw; those that are away are not waited for."""
+    try:
+        async with asyncio.timeout(START_CHECK_SECONDS):
+            await refuse_rolled_back(parts.logs, parts.store, parts.genesis)
+    except TimeoutError:
+        log.warning("witnesses.unasked", seconds=START_CHECK_SECONDS)
+
+
+async def put_back(config: Config, path: Path) -> Replayed:
+    """Put back log entries from a file of deltas, events or an export; serves nothing and asks no witness.
+
+    Raises:
+        CustodyError: the file does not continue the store; nothing changed.
+    """
+    require_native()
+    genesis = read_genesis(config.genesis)
+    found = read_file(await asyncio.to_thread(path.read_bytes))
+    store = await asyncio.to_thread(SqlStore.open, config.database)
+    try:
+        return await replay(store, genesis, found)
+    finally:
+        await store.close()
 
 
 async def _hold_ceremony(config: Config, stop: asyncio.Event) -> bool:

@@ -38,6 +38,7 @@ class Config:
     listen: host:port.  database: SQLAlchemy URL.  genesis: the signed genesis file.  log_key: hex seed file, 0600.
     chain: directory of the embedded regtest chain.  confirmations: depth in blocks at which a payment is done.
     tiles: loopback host:port of the read-only tiles of both logs, "" for none.
+    stream: file on another host or disk that gets a copy of every event, None for none.
     """
 
     listen: str
@@ -49,6 +50,7 @@ class Config:
     tls: TlsConfig
     witnesses: tuple[WitnessConfig, ...]
     tiles: str = ""
+    stream: Path | None = None
 
 
 def load_config(path: Path) -> Config:
@@ -75,7 +77,8 @@ def load_config(path: Path) -> Config:
         confirmations=chain.integer("confirmations", 1, 1000),
         tls=_tls(fields.fields("tls"), base),
         witnesses=tuple(_witness(Fields(item, "witness")) for item in fields.items("witnesses", 63)),
-        tiles=_tiles(fields.fields("tiles")) if fields.has("tiles") else "",
+        tiles=_only(fields.fields("tiles"), "listen") if fields.has("tiles") else "",
+        stream=base / _only(fields.fields("stream"), "file") if fields.has("stream") else None,
     )
     chain.done()
     fields.done()
@@ -88,10 +91,10 @@ def _tls(fields: Fields, base: Path) -> TlsConfig:
     return tls
 
 
-def _tiles(fields: Fields) -> str:
-    address = fields.text("listen")
+def _only(fields: Fields, key: str) -> str:
+    value = fields.text(key, 1024)
     fields.done()
-    return address
+    return value
 
 
 def _witness(fields: Fields) -> WitnessConfig:

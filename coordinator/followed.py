@@ -35,6 +35,10 @@ class Followed:
         state = await self._catch_up()
         return settled(state, await self._tail_time(state, now))
 
+    async def unsettled(self) -> State:
+        """Return the state of everything that is durable, with its tail: what more entries can be followed onto."""
+        return await self._catch_up()
+
     async def _catch_up(self) -> State:
         while (state := self._state).size < (size := self._store.head(Log.MONEY).size):
             entries = await self._store.entries(Log.MONEY, state.size, size, _BATCH_BYTES)

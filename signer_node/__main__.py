@@ -22,6 +22,7 @@ from custody.words import word_rows, words
 from signer_node import ceremony, offline
 from signer_node.clock import SystemClock
 from signer_node.config import NodeConfig, load_config
+from signer_node.followed import Followed
 from signer_node.seed import forbid_core_dumps
 
 DONE, BROKEN, USAGE, REFUSED = 0, 1, 2, 3
@@ -64,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     sign.add_argument("--yes", action="store_true", help="sign what the rules allow without asking the operator")
     delta = command("delta", _delta, "follow the log entries in a delta file")
     delta.add_argument("delta", type=Path)
+    exported = command("export-log", _export_log, "write all that this node followed, for a coordinator that lost it")
+    exported.add_argument("--out", type=Path, required=True)
     command("state", _state, "print what this node has followed")
     command("online", _online, "dial the coordinator and answer what it hands out")
     command("witness", _witness, "cosign checkpoints that are consistent with all this witness saw")
@@ -123,6 +126,14 @@ def _ask(page: str) -> bool:
 def _delta(args: argparse.Namespace) -> int:
     node = offline.open_node(load_config(args.config), SystemClock())
     return _print({"size": asyncio.run(node.take_delta(offline.read_carried(args.delta)))})
+
+
+def _export_log(args: argparse.Namespace) -> int:
+    config = load_config(args.config)
+    genesis = ceremony.pinned(config).genesis
+    followed = Followed(config.state / "followed.log", genesis)
+    offline.write_carried(args.out, followed.deltas())
+    return _print({"node": config.name, "size": followed.state.size})
 
 
 def _state(args: argparse.Namespace) -> int:

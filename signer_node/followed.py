@@ -41,6 +41,10 @@ class Followed:
         self._file.append(Delta(self._genesis.hash, part).to_bytes())
         self.state = state
 
+    def deltas(self) -> bytes:
+        """Return all that was followed as deltas, one a line: what a coordinator that lost its log puts back."""
+        return b"".join(record + b"\n" for record in self._file.records)
+
     def close(self) -> None:
         """Give the file back."""
         self._file.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from coordinator.store.port import Change, Committed, Event, MoneyBody
@@ -58,6 +59,15 @@ def append(heads: Heads, change: Change) -> tuple[Heads, tuple[NewEntry, ...], C
         added.append(entry)
         events.append(entry.index)
     return heads, tuple(added), Committed(tuple(money), tuple(events))
+
+
+def graft(heads: Heads, log: Log, entries: Iterable[bytes]) -> tuple[Heads, tuple[NewEntry, ...]]:
+    """Return the trees after `entries` that were in `log` before, and their places: for a store that lost them."""
+    added: list[NewEntry] = []
+    for raw in entries:
+        heads, entry = _grow(heads, log, raw)
+        added.append(entry)
+    return heads, tuple(added)
 
 
 def event_bytes(event: Event, at: int) -> bytes:

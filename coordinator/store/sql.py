@@ -20,9 +20,9 @@ from coordinator.store.check import check_logs
 from coordinator.store.codec import Body, named_in, read_body, read_session
 from coordinator.store.engine import migrate, read_engine, write_engine
 from coordinator.store.port import MAX_PAGE, Change, Committed, CosignedNotes, Page, Reservation, Versioned
-from coordinator.store.writer import MAX_KEYS_IN_QUERY, Writer
+from coordinator.store.writer import MAX_KEYS_IN_QUERY, Turn, Writer
 from custody.audit import Frontier, Log, leaf_hash
-from custody.errors import CustodyError, NotFoundError, UnavailableError
+from custody.errors import ConflictError, CustodyError, NotFoundError, UnavailableError
 from custody.transaction import OutPoint
 
 T = TypeVar("T")
@@ -156,6 +156,20 @@ class SqlStore:
     async def bodies(self, digests: Sequence[bytes]) -> Mapping[bytes, Body]:
         """Return what is stored under `digests`."""
         return await self._read(lambda c: _bodies(c, digests))
+
+    async def graft(self, log: Log, size: int, entries: Sequence[bytes], bodies: Sequence[Body]) -> None:
+        """Put back entries that `log` lost behind its first `size`; the caller has proven them.
+
+        Raises:
+            ConflictError: LOG_MOVED where the log has another size by now.
+        """
+
+        def put_back(turn: Turn) -> None:
+            if turn.heads.of(log).size != size:
+                raise ConflictError("LOG_MOVED", f"expected {size} entries, found {turn.heads.of(log).size}")
+            turn.graft(log, entries, bodies)
+
+        await self._writer.run(put_back)
 
     async def close(self) -> None:
         """Finish what was handed in, then write nothing more."""

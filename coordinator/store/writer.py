@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError as ConstraintError
 from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator.store import schema
-from coordinator.store.append import Heads, NewEntry, append
+from coordinator.store.append import Heads, NewEntry, append, graft
 from coordinator.store.codec import Body, body_digest, write_body
 from coordinator.store.port import Change, Committed
 from custody.audit import Frontier, Log
@@ -64,6 +64,13 @@ class Turn:
         given = {body_digest(body): body for body in (*change.bodies, *bodies)}
         self._check_bodies(entries, given)
         return Plan(heads, entries, given, committed)
+
+    def graft(self, log: Log, entries: Iterable[bytes], bodies: Iterable[Body]) -> None:
+        """Add entries that this log held before. Raises MalformedError MISSING_BODY as `plan`."""
+        heads, added = graft(self.heads, log, entries)
+        given = {body_digest(body): body for body in bodies}
+        self._check_bodies(added, given)
+        self.add(Plan(heads, added, given, Committed()))
 
     def add(self, plan: Plan) -> Committed:
         """Add what was planned last; `flush` writes it. A job that can still fail has not come this far."""

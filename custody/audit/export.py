@@ -85,11 +85,50 @@ def write_export(
     yield encode({"format": FORMAT, "genesis": genesis.to_json()}) + b"\n"
     for log in Log:
         for index, entry in enumerate(entries[log]):
-            yield _ENTRY_START + entry + _entry_end(index, leaf_hash(entry), log) + b"\n"
-    for digest, body in sorted({body_digest(body): body for body in bodies}.items(), key=lambda item: item[0]):
-        yield encode({"body": digest.hex(), "value": _body_json(body)}) + b"\n"
+            yield entry_line(entry, index, log)
+    for _, body in sorted({body_digest(body): body for body in bodies}.items(), key=lambda item: item[0]):
+        yield body_line(body)
     for log in Log:
         yield encode({"checkpoint": checkpoints[log], "log": log.value}) + b"\n"
+
+
+def entry_line(entry: bytes, index: int, log: Log) -> bytes:
+    """Return the line of one entry (canonical bytes), newline included."""
+    return _ENTRY_START + entry + _entry_end(index, leaf_hash(entry), log) + b"\n"
+
+
+def body_line(body: Body) -> bytes:
+    """Return the line of one body, newline included."""
+    return encode({"body": body_digest(body).hex(), "value": _body_json(body)}) + b"\n"
+
+
+def read_entry_line(line: bytes) -> tuple[Log, int, bytes] | None:
+    """Return (log, index, entry) of one line without its newline, or None where it is no entry's.
+
+    For files that hold some of an export's lines. Raises MalformedError where it is not what an entry's line must be.
+    """
+    if not line.startswith(_ENTRY_START):
+        return None
+    fields = Fields(decode(line), "line")
+    index, text = fields.integer("index"), fields.text("log")
+    log = next((each for each in Log if each.value == text), None)
+    if log is None:
+        raise ExportError(Place(-1), "expected an entry of the money or the event log")
+    entry, leaf = _split_entry(line, index, log, Place(-1, log, index))
+    if leaf_hash(entry) != leaf:
+        raise ExportError(Place(-1, log, index), "expected the leaf of this entry")
+    return log, index, entry
+
+
+def read_body_line(line: bytes) -> Body | None:
+    """Return the body of one line without its newline, or None where it is no body's. Raises MalformedError."""
+    if not line.startswith(b'{"body":'):
+        return None
+    fields = Fields(decode(line), "line")
+    digest, body = fields.hex("body", 32), _read_body(fields.any("value"))
+    if body_digest(body) != digest:
+        raise ExportError(Place(-1), f"expected a body of digest {digest.hex()}")
+    return body
 
 
 def read_export(raw: bytes) -> Export:
