@@ -199,6 +199,27 @@ async def test_coordinator_takes_over_what_witnesses_hold_and_logs_it_once(tmp_p
     await close(organisation)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "code"), [("freeze", "FROZEN"), ("veto", "STOPPED")])
+async def test_node_holding_what_the_log_omits_refuses_through_a_restart(name: str, code: str, tmp_path: Path) -> None:
+    """Coordinator and log know nothing of it: the release is logged, cosigned and handed out, and this node says no."""
+    organisation = await organise(genesis_of(), tmp_path)
+    genesis, asked = organisation.genesis, organisation.withdrawal()
+    signed = freeze_by("dave", genesis, NOW) if name == "freeze" else veto_by("bob", asked, NOW)
+    home = tmp_path / "alpha-inbox"
+    node = open_node(genesis, "alpha", tmp_path, organisation.clock, inbox=Inbox(home))
+    assert node.hold(signed) == NOW
+    organisation.nodes["alpha"] = open_node(genesis, "alpha", tmp_path, organisation.clock, inbox=Inbox(home))
+
+    assert await organisation.propose(asked) is Stage.SIGNING
+    assert await organisation.run(asked) is Stage.SIGNING
+    (refusal,) = [each for each in (await organisation.session(asked)).refusals if each.node == "alpha"]
+
+    assert refusal.code == code
+    assert not (await organisation.parts.followed.state(NOW)).is_frozen(NOW)
+    await close(organisation)
+
+
 CONFIG = """
 name = "w1"
 listen = "127.0.0.1:0"
