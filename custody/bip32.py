@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
+import struct
 from dataclasses import dataclass
 
 from custody import curve
@@ -12,6 +12,37 @@ from custody.errors import MalformedError
 
 _VERSIONS = {bytes.fromhex("0488b21e"): True, bytes.fromhex("043587cf"): False}  # xpub, tpub; no SLIP-132
 HARDENED = 2**31
+_SHA512_BLOCK_BYTES = 128
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
+_INDEX = struct.Struct(">I")
+
+
+class Tweaks:
+    """What BIP-32 adds to one key for each of its children that is not hardened: HMAC-SHA512, its key hashed once.
+
+    Public: made of nothing that an extended public key does not hold.
+    """
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, chain_code: bytes, pubkey: bytes) -> None:
+        block = chain_code.ljust(_SHA512_BLOCK_BYTES, b"\0")  # RFC 2104; the two blocks are most of what is hashed
+        self._inner = hashlib.sha512(block.translate(_INNER) + pubkey)
+        self._outer = hashlib.sha512(block.translate(_OUTER))
+
+    def at(self, index: int) -> bytes:
+        """Return the tweak (32 bytes) and the chain code (32 bytes) of the child at `index` < 2^31.
+
+        Raises:
+            MalformedError: KEY_CHILD for a hardened index.
+        """
+        if not 0 <= index < HARDENED:
+            raise MalformedError("KEY_CHILD", f"expected an index below 2^31, found {index}")
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(_INDEX.pack(index))
+        outer.update(inner.digest())
+        return outer.digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +61,33 @@ class ExtendedKey:
         Raises:
             MalformedError: KEY_CHILD for a hardened index, or for the one index in 2^127 that has no child.
         """
-        if not 0 <= index < HARDENED:
-            raise MalformedError("KEY_CHILD", f"expected an index below 2^31, found {index}")
-        digest = hmac.digest(self.chain_code, self.pubkey + index.to_bytes(4, "big"), hashlib.sha512)
+        digest = Tweaks(self.chain_code, self.pubkey).at(index)
         try:
             pubkey = curve.add_tweak(self.pubkey, digest[:32])
         except ValueError as error:
             raise MalformedError("KEY_CHILD", f"expected a key at index {index}") from error
         return ExtendedKey(self.is_mainnet, self.depth + 1, index, digest[32:], pubkey)
+
+
+class Children:
+    """The public children of one key; only their keys, which are most of what a wallet ever asks for."""
+
+    __slots__ = ("_parent", "_tweaks")
+
+    def __init__(self, parent: ExtendedKey) -> None:
+        self._parent = curve.parse_point(parent.pubkey)
+        self._tweaks = Tweaks(parent.chain_code, parent.pubkey)
+
+    def at(self, index: int) -> tuple[bytes, bytes]:
+        """Return the key at `index` < 2^31: 33 bytes, and 64 bytes as `curve.Verifier` takes it.
+
+        Raises:
+            MalformedError: KEY_CHILD as `ExtendedKey.child`.
+        """
+        try:
+            return curve.child_point(self._parent, self._tweaks.at(index))
+        except ValueError as error:
+            raise MalformedError("KEY_CHILD", f"expected a key at index {index}") from error
 
 
 def parse_extended_key(text: str) -> ExtendedKey:

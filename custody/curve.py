@@ -7,16 +7,19 @@ give the same bytes in every implementation, and a signer has no freedom to leak
 
 from __future__ import annotations
 
-from coincurve import PrivateKey, PublicKey, PublicKeyXOnly
+from coincurve import PrivateKey, PublicKeyXOnly
 from coincurve._libsecp256k1 import ffi, lib
 from coincurve.context import GLOBAL_CONTEXT
 from embit.util import secp256k1 as second
 
 from custody.errors import IntegrityError
 
+# Bare calls instead of coincurve's and embit's objects: those take as long again as the curve does. Buffers are made
+# anew in each call, because the calls release the GIL: two threads with one buffer would sign each other's digests.
 _CONTEXT = GLOBAL_CONTEXT.ctx
 _ZERO_AUX = bytes(32)
 _EVEN_PREFIX = b"\x02"
+_COMPRESSED = lib.SECP256K1_EC_COMPRESSED
 MAX_DER_BYTES = 72  # 33-byte r and 33-byte s are impossible with low S; 72 bounds every strict encoding
 
 
@@ -47,34 +50,125 @@ def public_key(secret: bytes) -> bytes:
     return PrivateKey(bytes(secret)).public_key.format()
 
 
+def parse_point(pubkey: bytes) -> bytes:
+    """Return `pubkey` (33 bytes) as the library keeps it in memory: 64 bytes, for `child_point` and `Verifier`.
+
+    Raises:
+        ValueError: no compressed point of the curve.
+    """
+    point = ffi.new("secp256k1_pubkey *")
+    if len(pubkey) != 33 or not lib.secp256k1_ec_pubkey_parse(_CONTEXT, point, pubkey, 33):
+        raise ValueError("expected a compressed point of the curve")
+    return bytes(ffi.buffer(point))
+
+
+def child_point(parent: bytes, tweak: bytes) -> tuple[bytes, bytes]:
+    """Return the point `parent + tweak * G` twice: 33 bytes, compressed, and 64 bytes as `parse_point` gives.
+
+    Creating `tweak * G` and adding it is faster than the library's tweak_add, which multiplies without its tables.
+
+    Args:
+        parent: 64 bytes, of `parse_point`.
+        tweak: the first 32 bytes count.
+
+    Raises:
+        ValueError: there is no such point (one tweak in 2^127).
+    """
+    points = ffi.new("secp256k1_pubkey[3]")
+    ffi.memmove(points, parent, 64)
+    pair = ffi.new("secp256k1_pubkey *[2]", [points, points + 1])
+    if not lib.secp256k1_ec_pubkey_create(_CONTEXT, points + 1, tweak) or not lib.secp256k1_ec_pubkey_combine(
+        _CONTEXT, points + 2, pair, 2
+    ):
+        raise ValueError("expected a tweak that gives a point")
+    compressed, size = ffi.new("unsigned char[33]"), ffi.new("size_t *", 33)
+    lib.secp256k1_ec_pubkey_serialize(_CONTEXT, compressed, size, points + 2, _COMPRESSED)
+    return bytes(ffi.buffer(compressed)), ffi.buffer(points)[128:192]
+
+
+def uncompressed(point: bytes) -> bytes:
+    """Return `point` (64 bytes, of `parse_point` or `child_point`) with both coordinates: 65 bytes (SEC 1)."""
+    key, full, size = ffi.new("secp256k1_pubkey *"), ffi.new("unsigned char[65]"), ffi.new("size_t *", 65)
+    ffi.memmove(key, point, 64)
+    lib.secp256k1_ec_pubkey_serialize(_CONTEXT, full, size, key, lib.SECP256K1_EC_UNCOMPRESSED)
+    return bytes(ffi.buffer(full))
+
+
 def add_tweak(pubkey: bytes, tweak: bytes) -> bytes:
-    """Return the point `pubkey + tweak * G`: 33 bytes, compressed (BIP-32 public child)."""
-    return PublicKey(pubkey).add(tweak).format()
+    """Return the point `pubkey + tweak * G`: 33 bytes, compressed (BIP-32 public child). Raises ValueError."""
+    return child_point(parse_point(pubkey), tweak)[0]
+
+
+def child_secret(parent: bytes, tweak: bytes) -> bytes:
+    """Return `parent + tweak` modulo the curve's order: 32 bytes (BIP-32 private child).
+
+    Raises:
+        ValueError: there is no such secret (one tweak in 2^127).
+    """
+    secret = ffi.new("unsigned char[32]", parent)
+    try:
+        if not lib.secp256k1_ec_seckey_tweak_add(_CONTEXT, secret, tweak):
+            raise ValueError("expected a tweak that gives a secret")
+        return bytes(ffi.buffer(secret))
+    finally:
+        ffi.memmove(secret, _ZERO_AUX, 32)
 
 
 def ecdsa_sign(secret: bytes, digest: bytes) -> bytes:
     """Return the DER signature of `digest` (32 bytes): low S, RFC 6979, no grinding; at most 71 bytes."""
-    return PrivateKey(bytes(secret)).sign(digest, hasher=None)
+    if len(secret) != 32 or len(digest) != 32:
+        raise ValueError("expected a secret and a digest of 32 bytes")
+    made = ffi.new("secp256k1_ecdsa_signature *")
+    if not lib.secp256k1_ecdsa_sign(_CONTEXT, made, digest, secret, ffi.NULL, ffi.NULL):
+        raise ValueError("expected a secret inside 1..n-1")
+    der, size = ffi.new("unsigned char[72]"), ffi.new("size_t *", MAX_DER_BYTES)
+    lib.secp256k1_ecdsa_signature_serialize_der(_CONTEXT, der, size, made)
+    return bytes(ffi.buffer(der)[: size[0]])
+
+
+class Verifier:
+    """Verifies many signatures through buffers that are allocated once. For one thread: buffers are not shared."""
+
+    __slots__ = ("_der", "_der_bytes", "_key", "_parsed", "_size")
+
+    def __init__(self) -> None:
+        self._key, self._parsed = ffi.new("secp256k1_pubkey *"), ffi.new("secp256k1_ecdsa_signature *")
+        self._der, self._size = ffi.new("unsigned char[72]"), ffi.new("size_t *")
+        self._der_bytes = ffi.buffer(self._der)
+
+    def verify(self, point: bytes, digest: bytes, der: bytes) -> bool:
+        """Return whether `der` is a strict, low-S DER signature over `digest` by `point`; BIP-66, BIP-146.
+
+        Args:
+            point: 64 bytes, of `parse_point` or `child_point`.
+            digest: 32 bytes.
+            der: whatever came in.
+        """
+        if len(digest) != 32 or len(der) > MAX_DER_BYTES or len(point) != 64:
+            return False
+        if not lib.secp256k1_ecdsa_signature_parse_der(_CONTEXT, self._parsed, der, len(der)):
+            return False
+        self._size[0] = MAX_DER_BYTES
+        lib.secp256k1_ecdsa_signature_serialize_der(_CONTEXT, self._der, self._size, self._parsed)
+        if self._der_bytes[: self._size[0]] != der:
+            return False  # another spelling of the same numbers
+        ffi.memmove(self._key, point, 64)
+        return bool(lib.secp256k1_ecdsa_verify(_CONTEXT, self._parsed, digest, self._key))  # refuses high S itself
 
 
 def ecdsa_verify(pubkey: bytes, digest: bytes, der: bytes) -> bool:
     """Return whether `der` is a strict, low-S DER signature over `digest` by `pubkey` (33 bytes); BIP-66, BIP-146."""
-    if len(digest) != 32 or len(der) > MAX_DER_BYTES or len(pubkey) != 33 or pubkey[0] not in (2, 3):
+    try:
+        return Verifier().verify(parse_point(pubkey), digest, der)
+    except ValueError:
         return False
-    key, parsed = ffi.new("secp256k1_pubkey *"), ffi.new("secp256k1_ecdsa_signature *")
-    if not lib.secp256k1_ec_pubkey_parse(_CONTEXT, key, pubkey, 33):
-        return False
-    if not lib.secp256k1_ecdsa_signature_parse_der(_CONTEXT, parsed, der, len(der)):
-        return False
-    again, size = ffi.new("unsigned char[72]"), ffi.new("size_t *", 72)
-    lib.secp256k1_ecdsa_signature_serialize_der(_CONTEXT, again, size, parsed)
-    if bytes(ffi.buffer(again, size[0])) != der:
-        return False  # another spelling of the same numbers
-    return bool(lib.secp256k1_ecdsa_verify(_CONTEXT, parsed, digest, key))  # refuses high S itself
 
 
 def ecdsa_verify_second(pubkey: bytes, digest: bytes, der: bytes) -> bool:
-    """Return the second library's opinion on `der`: verify-after-sign must not trust the code that signed."""
+    """Return the second library's opinion on `der`: verify-after-sign must not trust the code that signed.
+
+    pubkey: 33 bytes, or 65 of `uncompressed`, which spares a square root; the library proves either to be on the curve.
+    """
     try:
         return bool(second.ecdsa_verify(second.ecdsa_signature_parse_der(der), digest, second.ec_pubkey_parse(pubkey)))
     except ValueError:

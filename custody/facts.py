@@ -6,6 +6,7 @@ claims is a hint that must agree. Nothing here is asked of a network.
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from custody.psbt_fields import (
     OUT_WITNESS_SCRIPT,
     OUTPUT,
     V2_ONLY,
-    Field,
+    FieldMap,
 )
 from custody.psbt_v2 import is_modifiable
 from custody.sighash import SIGHASH_ALL
@@ -48,6 +49,10 @@ MAX_HINTED_OUTPUTS = 100  # hints of outputs only serve the message of a refusal
 SEQUENCE = 0xFFFFFFFD  # replaceable (BIP-125), no relative lock
 VERSION = 2
 MAX_SIGNATURE_BYTES = 72  # low S without grinding: 71 of DER and the sighash byte
+_WITNESS_UTXO, _SIGHASH, _WITNESS_SCRIPT = (bytes([kind]) for kind in (IN_WITNESS_UTXO, IN_SIGHASH, IN_WITNESS_SCRIPT))
+_ALL = SIGHASH_ALL.to_bytes(4, "little")
+_PLACE = struct.Struct("<II")  # branch and index: the last two steps of a path
+_LEAST_HINT_BYTES = 12  # a fingerprint and two steps
 _GLOBAL_TYPES = frozenset((GLOBAL_TRANSACTION, GLOBAL_XPUB, GLOBAL_VERSION)) | V2_ONLY[GLOBAL]
 _INPUT_TYPES = frozenset((IN_PREVIOUS, IN_WITNESS_UTXO, IN_SIGHASH, IN_WITNESS_SCRIPT, IN_DERIVATION)) | V2_ONLY[INPUT]
 _OUTPUT_TYPES = frozenset((OUT_WITNESS_SCRIPT, OUT_DERIVATION)) | V2_ONLY[OUTPUT]
@@ -192,19 +197,34 @@ def _check_fields(psbt: Psbt, wallet: Wallet) -> Refused | None:
         return Refused("TX_VERSION", str(VERSION), str(transaction.version))
     if any(txin.sequence != SEQUENCE for txin in transaction.inputs):
         return Refused("SEQUENCE", f"{SEQUENCE:#x} in every input", "another")
-    if any(field.type in _SIGNATURE_TYPES for found in psbt.inputs for field in found.fields):
+    if _types(psbt.inputs) & _mask(_SIGNATURE_TYPES):
         return Refused("PSBT_HAS_SIGNATURES", "signatures beside the PSBT", "one inside")
     return (
-        _unknown(psbt.globals.fields, _GLOBAL_TYPES)
+        _unknown((psbt.globals,), _GLOBAL_TYPES)
         or _foreign_xpub(psbt, wallet)
-        or next((r for found in psbt.inputs if (r := _unknown(found.fields, _INPUT_TYPES))), None)
-        or next((r for found in psbt.outputs if (r := _unknown(found.fields, _OUTPUT_TYPES))), None)
+        or _unknown(psbt.inputs, _INPUT_TYPES)
+        or _unknown(psbt.outputs, _OUTPUT_TYPES)
     )
 
 
-def _unknown(fields: Iterable[Field], known: frozenset[int]) -> Refused | None:
-    extra = next((field for field in fields if field.type not in known), None)
-    return None if extra is None else Refused("UNKNOWN_FIELD", "fields that are judged here", f"type {extra.type:#04x}")
+def _unknown(maps: Iterable[FieldMap], known: frozenset[int]) -> Refused | None:
+    extra = _types(maps) & ~_mask(known)
+    if not extra:
+        return None
+    first = (extra & -extra).bit_length() - 1
+    return Refused("UNKNOWN_FIELD", "fields that are judged here", f"type {first:#04x}")
+
+
+def _types(maps: Iterable[FieldMap]) -> int:
+    """Return which types of field there are in any of `maps`, as bits."""
+    found = 0
+    for one in maps:
+        found |= one.kinds
+    return found
+
+
+def _mask(types: Iterable[int]) -> int:
+    return sum(1 << kind for kind in types)
 
 
 def _foreign_xpub(psbt: Psbt, wallet: Wallet) -> Refused | None:
@@ -217,21 +237,24 @@ def _foreign_xpub(psbt: Psbt, wallet: Wallet) -> Refused | None:
 
 def _read_input(txin: TxIn, found: PsbtInput, book: ScriptBook) -> InputFact | Refused:
     """Prove one coin: its previous transaction re-hashed, its script derived, every claim in agreement."""
-    if found.previous is None:
-        return Refused("PREVIOUS_MISSING", f"the previous transaction of {txin.outpoint}", "none")
-    spent = found.spends(txin.outpoint)
+    outpoint, values = txin.outpoint, found.values
+    spent = found.spent(outpoint)
     if spent is None:
-        return Refused("PREVIOUS_MISMATCH", f"the transaction of {txin.outpoint}", found.previous.txid_hex)
-    if found.witness_utxo not in (None, spent):
-        return Refused("AMOUNT_LIE", f"{spent.amount} sats on the script of {txin.outpoint}", "another claim")
-    if found.sighash_type not in (None, SIGHASH_ALL):
+        if found.previous is None:
+            return Refused("PREVIOUS_MISSING", f"the previous transaction of {outpoint}", "none")
+        return Refused("PREVIOUS_MISMATCH", f"the transaction of {outpoint}", found.previous.txid_hex)
+    # The script of an output of ours has 34 bytes behind one byte of length; of another one, this is not the script.
+    amount, script = Sats(int.from_bytes(spent[:8], "little")), spent[9:]
+    if values.get(_WITNESS_UTXO, spent) != spent:
+        return Refused("AMOUNT_LIE", f"{amount} sats on the script of {outpoint}", "another claim")
+    if values.get(_SIGHASH, _ALL) != _ALL:
         return Refused("SIGHASH_TYPE", "SIGHASH_ALL", f"{found.sighash_type:#x}")
-    ours = _hinted(spent.script, found.derivations, book) or _in_window(spent.script, book)
+    ours = _at_hint(script, found.hint, book) or _hinted(script, found.derivations, book) or _in_window(script, book)
     if ours is None:
-        return Refused("FOREIGN_INPUT", f"a coin of this wallet at {txin.outpoint}", "another's")
-    if found.witness_script not in (None, ours.witness_script):
+        return Refused("FOREIGN_INPUT", f"a coin of this wallet at {outpoint}", "another's")
+    if values.get(_WITNESS_SCRIPT, ours.witness_script) != ours.witness_script:
         return Refused("WITNESS_SCRIPT", f"the script of {ours.branch}/{ours.index}", "another")
-    return InputFact(txin.outpoint, spent.amount, ours.branch, ours.index, spent.script)
+    return InputFact(outpoint, amount, ours.branch, ours.index, ours.script)
 
 
 def _read_outputs(
@@ -243,7 +266,7 @@ def _read_outputs(
     hints_left = MAX_HINTED_OUTPUTS
     for place, (output, found) in enumerate(zip(psbt.transaction.outputs, psbt.outputs, strict=True)):
         ours = _in_change_window(output.script, book, limits)
-        if ours is None and found.derivations and hints_left:
+        if ours is None and found.kinds >> OUT_DERIVATION & 1 and hints_left:
             hints_left -= 1
             ours = _hinted(output.script, found.derivations, book)
         if ours is None or ours.branch == RECEIVE:
@@ -276,6 +299,14 @@ def _check_change(output: TxOut, found: PsbtOutput, ours: WalletScript, limits: 
     if script is not None and script.value != ours.witness_script:
         return Refused("WITNESS_SCRIPT", f"the script of {ours.branch}/{ours.index}", "another")
     return None
+
+
+def _at_hint(script: bytes, hint: bytes, book: ScriptBook) -> WalletScript | None:
+    """Return our script that equals `script` where the first hint points; or None, then `_hinted` looks further."""
+    if len(hint) < _LEAST_HINT_BYTES:
+        return None
+    branch, index = _PLACE.unpack_from(hint, len(hint) - _PLACE.size)
+    return book.recognise(script, branch, index)
 
 
 def _hinted(

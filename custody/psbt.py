@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from custody.errors import MalformedError
 from custody.psbt_fields import (
@@ -19,14 +21,21 @@ from custody.psbt_fields import (
     GLOBAL_VERSION,
     IN_DERIVATION,
     IN_FINAL_WITNESS,
+    IN_OUTPUT_INDEX,
     IN_PARTIAL_SIGNATURE,
     IN_PREVIOUS,
+    IN_PREVIOUS_TXID,
+    IN_SEQUENCE,
     IN_SIGHASH,
     IN_WITNESS_SCRIPT,
     IN_WITNESS_UTXO,
     INPUT,
     MAX_PSBT_BYTES,
+    MAX_SCRIPT_BYTES,
+    OUT_AMOUNT,
     OUT_DERIVATION,
+    OUT_SCRIPT,
+    OUT_WITNESS_SCRIPT,
     OUTPUT,
     V2_ONLY,
     Field,
@@ -37,17 +46,36 @@ from custody.psbt_fields import (
     read_stack,
     v2_field,
 )
+from custody.psbt_skim import Rules, skim_map, skim_transaction
 from custody.psbt_v2 import read_counts, transaction_of, v0_maps, v2_maps
-from custody.reader import Reader
+from custody.reader import Reader, compact_size, sized
 from custody.transaction import OutPoint, Transaction, TxOut, parse_transaction
 
 MAGIC = b"psbt\xff"
 MAX_BASE64_CHARS = (MAX_PSBT_BYTES + 2) // 3 * 4
+_Map = TypeVar("_Map", bound=FieldMap)
+_SCRIPT = (0, MAX_SCRIPT_BYTES)
+_USUAL_INPUT = {
+    IN_PREVIOUS: (10, MAX_PSBT_BYTES),
+    IN_WITNESS_UTXO: (9, MAX_SCRIPT_BYTES + 12),
+    IN_SIGHASH: (4, 4),
+    IN_WITNESS_SCRIPT: _SCRIPT,
+}
+_USUAL_INPUT_V2 = {**_USUAL_INPUT, IN_PREVIOUS_TXID: (32, 32), IN_OUTPUT_INDEX: (4, 4), IN_SEQUENCE: (4, 4)}
+_USUAL_OUTPUT = {OUT_WITNESS_SCRIPT: _SCRIPT}
+_USUAL_OUTPUT_V2 = {**_USUAL_OUTPUT, OUT_AMOUNT: (8, 8), OUT_SCRIPT: _SCRIPT}
+_USUAL = {  # as `custody.psbt_fields` has it, which judges what is left out here
+    (INPUT, 0): Rules(INPUT, 0, _USUAL_INPUT, IN_DERIVATION, IN_PARTIAL_SIGNATURE, IN_WITNESS_UTXO),
+    (INPUT, 2): Rules(INPUT, 2, _USUAL_INPUT_V2, IN_DERIVATION, IN_PARTIAL_SIGNATURE, IN_WITNESS_UTXO),
+    (OUTPUT, 0): Rules(OUTPUT, 0, _USUAL_OUTPUT, OUT_DERIVATION),
+    (OUTPUT, 2): Rules(OUTPUT, 2, _USUAL_OUTPUT_V2, OUT_DERIVATION),
+}
 
 
-@dataclass(frozen=True)
 class PsbtInput(FieldMap):
     """What a PSBT says of one input; nothing in it is proven."""
+
+    _proven: tuple[OutPoint, bytes] | None = None  # by `parse`: an outpoint, and what is there
 
     @cached_property
     def previous(self) -> Transaction | None:
@@ -60,12 +88,41 @@ class PsbtInput(FieldMap):
         """What `previous` hashes to (32 bytes, wire order), or None: hashed once, it is asked for more than once."""
         return None if self.previous is None else self.previous.txid
 
-    def spends(self, outpoint: OutPoint) -> TxOut | None:
-        """Return the output at `outpoint`, if the previous transaction hashes to it and has that output."""
+    def spent(self, outpoint: OutPoint) -> bytes | None:
+        """Return the serialised output at `outpoint`, if the previous transaction hashes to it and has that output."""
+        proven = self._proven
+        if proven is not None and (proven[0] is outpoint or proven[0] == outpoint):
+            return proven[1]
         previous = self.previous
         if previous is None or self.previous_txid != outpoint.txid or outpoint.vout >= len(previous.outputs):
             return None
-        return previous.outputs[outpoint.vout]
+        return previous.outputs[outpoint.vout].serialize()
+
+    def spends(self, outpoint: OutPoint) -> TxOut | None:
+        """Return the output at `outpoint`, as `spent` does."""
+        raw = self.spent(outpoint)
+        return None if raw is None else read_output(Field(b"", raw))
+
+    def prove(self, outpoint: OutPoint, earlier: dict[bytes, tuple[bytes, list[bytes]]]) -> bool:
+        """Return whether it spends `outpoint` as far as it says what it spends; remember the output if so.
+
+        Args:
+            outpoint: of the unsigned transaction.
+            earlier: txid -> previous transaction and its outputs, of the inputs before this one; grows.
+        """
+        raw = self.value(IN_PREVIOUS)
+        if raw is None:
+            return True
+        known = earlier.get(outpoint.txid)
+        if known is None or known[0] != raw:
+            skimmed = skim_transaction(raw)
+            if skimmed is None or skimmed[0] != outpoint.txid:
+                return self.spent(outpoint) is not None  # the strict reader judges, and names what is wrong
+            known = earlier[outpoint.txid] = (raw, skimmed[1])
+        if outpoint.vout >= len(known[1]):
+            return False
+        self._proven = (outpoint, known[1][outpoint.vout])
+        return True
 
     @property
     def witness_utxo(self) -> TxOut | None:
@@ -76,14 +133,13 @@ class PsbtInput(FieldMap):
     @property
     def witness_script(self) -> bytes | None:
         """The witness script, or None."""
-        field = self.one(IN_WITNESS_SCRIPT)
-        return None if field is None else field.value
+        return self.value(IN_WITNESS_SCRIPT)
 
     @property
     def sighash_type(self) -> int | None:
         """The sighash type it asks for, or None."""
-        field = self.one(IN_SIGHASH)
-        return None if field is None else int.from_bytes(field.value, "little")
+        value = self.value(IN_SIGHASH)
+        return None if value is None else int.from_bytes(value, "little")
 
     @property
     def final_witness(self) -> tuple[bytes, ...]:
@@ -96,13 +152,23 @@ class PsbtInput(FieldMap):
         """(public key, DER signature with its sighash byte) pairs."""
         return tuple((field.key[1:], field.value) for field in self.all(IN_PARTIAL_SIGNATURE))
 
+    @cached_property
+    def around_signatures(self) -> tuple[bytes, bytes]:
+        """The bytes of this map before and behind the place where partial signatures stand in it."""
+        size = 0
+        for key, value in self.values.items():
+            if key[0] > IN_PARTIAL_SIGNATURE:
+                break
+            size += len(sized(key)) + len(compact_size(len(value))) + len(value)
+        raw = self.serialize()
+        return raw[:size], raw[size:]
+
     @property
     def derivations(self) -> tuple[tuple[bytes, tuple[int, ...]], ...]:
         """(public key, path from the master key) pairs: hints, never proof."""
         return tuple((field.key[1:], read_path(field.value)) for field in self.all(IN_DERIVATION))
 
 
-@dataclass(frozen=True)
 class PsbtOutput(FieldMap):
     """What a PSBT says of one output; nothing in it is proven."""
 
@@ -123,8 +189,12 @@ class Psbt:
     version: int = 0
 
 
-def parse(raw: bytes) -> Psbt:
+def parse(raw: bytes, points: Container[bytes] = ()) -> Psbt:
     """Return the PSBT whose bytes are exactly `raw`.
+
+    Args:
+        raw: the whole PSBT.
+        points: public keys that are known to be points of the curve (`ScriptBook.points`), not proven again.
 
     Raises:
         MalformedError: PSBT_TOO_LARGE, PSBT_MAGIC, PSBT_VERSION, DUPLICATE_KEY, KEY_LENGTH, VALUE_LENGTH, V2_FIELD,
@@ -144,12 +214,16 @@ def parse(raw: bytes) -> Psbt:
     counts = read_counts(global_map) if unsigned is None else (len(unsigned.inputs), len(unsigned.outputs))
     if sum(counts) > reader.left:  # each map ends with a byte
         raise reader.malformed("COUNT_TOO_LARGE", f"expected counts that fit into {reader.left} bytes")
-    inputs = tuple(PsbtInput(_read_map(reader, INPUT, version)) for _ in range(counts[0]))
-    outputs = tuple(PsbtOutput(_read_map(reader, OUTPUT, version)) for _ in range(counts[1]))
+    inputs = _read_maps(PsbtInput, reader, counts[0], _USUAL[INPUT, version], points)
+    outputs = _read_maps(PsbtOutput, reader, counts[1], _USUAL[OUTPUT, version], points)
     reader.end()
     transaction = transaction_of(global_map, inputs, outputs) if unsigned is None else unsigned
+    earlier: dict[bytes, tuple[bytes, list[bytes]]] = {}
     for txin, found in zip(transaction.inputs, inputs, strict=True):
-        _check_previous(found, txin.outpoint)
+        if not found.prove(txin.outpoint, earlier):
+            at = found.one(IN_PREVIOUS)
+            offset = -1 if at is None else at.offset
+            raise MalformedError("PREVIOUS_MISMATCH", f"expected the transaction of {txin.outpoint}", offset)
     return Psbt(global_map, transaction, inputs, outputs, version)
 
 
@@ -183,6 +257,22 @@ def convert(psbt: Psbt, version: int) -> Psbt:
     make = v2_maps if version == 2 else v0_maps
     global_map, inputs, outputs = make(psbt.transaction, psbt.globals, psbt.inputs, psbt.outputs)
     return Psbt(global_map, psbt.transaction, tuple(map(PsbtInput, inputs)), tuple(map(PsbtOutput, outputs)), version)
+
+
+def _read_maps(
+    kind: type[_Map], reader: Reader, count: int, rules: Rules, points: Container[bytes]
+) -> tuple[_Map, ...]:
+    """Return the next maps of the PSBT, each in one pass where it has the usual form."""
+    raw, found = reader.raw, []
+    for _ in range(count):
+        at = reader.at
+        skimmed = skim_map(raw, at, rules, points)
+        if skimmed is None:
+            found.append(kind(_read_map(reader, rules.where, rules.version)))
+        else:
+            values, kinds, hint, reader.at = skimmed
+            found.append(kind.skimmed(raw[at : reader.at], at, values, kinds, hint))
+    return tuple(found)
 
 
 def _read_map(reader: Reader, where: str, version: int = 0) -> tuple[Field, ...]:
@@ -223,10 +313,3 @@ def _read_unsigned(global_map: FieldMap) -> Transaction:
     if transaction.serialize_stripped() != field.value or any(txin.script_sig for txin in transaction.inputs):
         raise MalformedError("TX_NOT_UNSIGNED", "expected no scriptSig and no witness form", field.offset)
     return transaction
-
-
-def _check_previous(found: PsbtInput, outpoint: OutPoint) -> None:
-    """Parse the previous transaction now, so that nothing malformed is found later, and hash it to its outpoint."""
-    field = found.one(IN_PREVIOUS)
-    if field is not None and found.spends(outpoint) is None:
-        raise MalformedError("PREVIOUS_MISMATCH", f"expected the transaction of {outpoint}", field.offset)

@@ -7,8 +7,9 @@ version 0 are refused: a reader that skips them and one that obeys them see two 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from custody import curve
 from custody.errors import MalformedError
@@ -59,23 +60,71 @@ class Field:
         return sized(self.key) + sized(self.value)
 
 
-@dataclass(frozen=True)
 class FieldMap:
-    """One map of a PSBT, in the order of its bytes; each key once."""
+    """One map of a PSBT, in the order of its bytes; each key once. Never changed once it is made.
 
-    fields: tuple[Field, ...]
+    values: key -> value.  kinds: bit k is set where there is a field of type k.
+    """
+
+    __slots__ = ("_at", "_fields", "_source", "hint", "kinds", "values")
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self._fields: tuple[Field, ...] | None = tuple(fields)
+        self._source, self._at = b"", 0
+        self.values = {field.key: field.value for field in fields}
+        self.hint = b""
+        self.kinds = 0
+        for field in fields:
+            self.kinds |= 1 << field.type
+
+    @classmethod
+    def skimmed(cls, source: bytes, at: int, values: dict[bytes, bytes], kinds: int, hint: bytes) -> Self:
+        """Return the map that `source` is, read from a PSBT at offset `at` by `custody.psbt_skim`."""
+        found = cls.__new__(cls)
+        found._fields, found._source, found._at = None, source, at
+        found.values, found.kinds, found.hint = values, kinds, hint
+        return found
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and isinstance(other, FieldMap) and other.fields == self.fields
+
+    def __hash__(self) -> int:
+        return hash(self.fields)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields, in order."""
+        if self._fields is None:
+            self._fields = tuple(_walk(self._source, self._at))
+        return self._fields
+
+    def value(self, kind: int) -> bytes | None:
+        """Return the value of the field of a type that has no key data, or None."""
+        return self.values.get(_KEYS[kind])
 
     def one(self, kind: int) -> Field | None:
         """Return the field of a type that has no key data, or None."""
-        return next((field for field in self.fields if field.key == bytes([kind])), None)
+        key = _KEYS[kind]
+        return next((field for field in self.fields if field.key == key), None) if key in self.values else None
 
     def all(self, kind: int) -> tuple[Field, ...]:
         """Return every field of a type."""
-        return tuple(field for field in self.fields if field.type == kind)
+        return tuple(field for field in self.fields if field.type == kind) if self.kinds >> kind & 1 else ()
 
     def serialize(self) -> bytes:
         """Return the map with its end mark."""
-        return b"".join(field.serialize() for field in self.fields) + b"\0"
+        return self._source or b"".join(field.serialize() for field in self.fields) + b"\0"
+
+
+def _walk(source: bytes, at: int) -> Iterator[Field]:
+    reader = Reader(source, at)
+    while key := reader.sized():
+        length = reader.compact_size()
+        offset = reader.offset
+        yield Field(key, reader.take(length), offset)
+
+
+_KEYS = tuple(bytes([kind]) for kind in range(256))
 
 
 def check_field(field: Field, where: str, offset: int, version: int = 0) -> None:

@@ -78,6 +78,9 @@ class Reader:
         return MalformedError(code, message, self.offset)
 
 
+_ONE_BYTE = tuple(bytes([value]) for value in range(0xFD))
+
+
 def compact_size(value: int) -> bytes:
     """Return the shortest CompactSize of `value`: 1, 3, 5 or 9 bytes."""
     if value < 0xFD:
@@ -91,4 +94,5 @@ def compact_size(value: int) -> bytes:
 
 def sized(data: bytes) -> bytes:
     """Return `data` behind its CompactSize length."""
-    return compact_size(len(data)) + data
+    size = len(data)
+    return (_ONE_BYTE[size] if size < 0xFD else compact_size(size)) + data

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from hashlib import sha256
 
 from custody.reader import sized
 from custody.transaction import Transaction, TxOut, hash256
 
 SIGHASH_ALL = 1
-_SEQUENCE = struct.Struct("<I")
+_NUMBER = struct.Struct("<I")
+_AMOUNT = struct.Struct("<Q")
 
 
 def segwit_digests(transaction: Transaction, scripts: Sequence[tuple[bytes, int]]) -> tuple[bytes, ...]:
@@ -20,15 +22,20 @@ def segwit_digests(transaction: Transaction, scripts: Sequence[tuple[bytes, int]
         scripts: (script code, amount in sats of the spent output) per input.
     """
     inputs = transaction.inputs
-    outpoints = [txin.outpoint.txid + _SEQUENCE.pack(txin.outpoint.vout) for txin in inputs]
-    sequences = [_SEQUENCE.pack(txin.sequence) for txin in inputs]
-    head = _SEQUENCE.pack(transaction.version) + hash256(b"".join(outpoints)) + hash256(b"".join(sequences))
+    number, amount_of = _NUMBER.pack, _AMOUNT.pack
+    outpoints = [txin.outpoint.txid + number(txin.outpoint.vout) for txin in inputs]
+    sequences = [number(txin.sequence) for txin in inputs]
+    head = number(transaction.version) + hash256(b"".join(outpoints)) + hash256(b"".join(sequences))
     tail = (
         hash256(b"".join(map(TxOut.serialize, transaction.outputs)))
-        + _SEQUENCE.pack(transaction.locktime)
-        + _SEQUENCE.pack(SIGHASH_ALL)
+        + number(transaction.locktime)
+        + number(SIGHASH_ALL)
     )
     return tuple(
-        hash256(head + outpoint + sized(script) + amount.to_bytes(8, "little") + sequence + tail)
-        for outpoint, sequence, (script, amount) in zip(outpoints, sequences, scripts, strict=True)
+        [
+            sha256(
+                sha256(b"".join((head, outpoint, sized(script), amount_of(amount), sequence, tail))).digest()
+            ).digest()
+            for outpoint, sequence, (script, amount) in zip(outpoints, sequences, scripts, strict=True)
+        ]
     )

@@ -5,8 +5,9 @@ Hashes are kept in wire order (`txid: 32 bytes`); `txid_hex` is the reversed for
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, replace
+import struct
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 
 from custody.errors import MalformedError
 from custody.reader import Reader, compact_size, sized
@@ -16,6 +17,8 @@ MAX_TRANSACTION_BYTES = 4_000_000  # consensus: block weight limit in Bitcoin Co
 MAX_VOUT = 2**32 - 1  # four bytes (consensus)
 _LEAST_INPUT_BYTES = 41  # outpoint 36, empty scriptSig 1, sequence 4
 _LEAST_OUTPUT_BYTES = 9  # amount 8, empty script 1
+_UNSIGNED_INPUT = struct.Struct("<32sIBI")  # outpoint, empty scriptSig, sequence
+_OUTPUT_HEAD = struct.Struct("<QB")  # amount, length of a script below 0xfd bytes
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -75,31 +78,32 @@ class Transaction:
     inputs: tuple[TxIn, ...]
     outputs: tuple[TxOut, ...]
     locktime: int = 0
+    _stripped: bytes = field(default=b"", init=False, repr=False, compare=False)  # once it was asked for
 
     def serialize(self) -> bytes:
         """Return the network form: with witnesses where any input has one (BIP-144)."""
         if not any(txin.witness for txin in self.inputs):
             return self.serialize_stripped()
-        witnesses = b"".join(
-            compact_size(len(txin.witness)) + b"".join(map(sized, txin.witness)) for txin in self.inputs
-        )
-        return (
-            self.version.to_bytes(4, "little")
-            + b"\x00\x01"
-            + self._body()
-            + witnesses
-            + self.locktime.to_bytes(4, "little")
-        )
+        witnesses = [compact_size(len(txin.witness)) + b"".join(map(sized, txin.witness)) for txin in self.inputs]
+        stripped = self.serialize_stripped()
+        return b"".join((stripped[:4], b"\x00\x01", stripped[4:-4], *witnesses, stripped[-4:]))
 
     def serialize_stripped(self) -> bytes:
         """Return the form without witnesses, whose double SHA-256 is the txid."""
-        return self.version.to_bytes(4, "little") + self._body() + self.locktime.to_bytes(4, "little")
+        if not self._stripped:
+            made = self.version.to_bytes(4, "little") + self._body() + self.locktime.to_bytes(4, "little")
+            object.__setattr__(self, "_stripped", made)  # same value whoever asks first: still frozen to all who look
+        return self._stripped
 
     def _body(self) -> bytes:
         parts = [compact_size(len(self.inputs))]
         for txin in self.inputs:
-            parts.append(txin.outpoint.txid + txin.outpoint.vout.to_bytes(4, "little"))
-            parts.append(sized(txin.script_sig) + txin.sequence.to_bytes(4, "little"))
+            outpoint = txin.outpoint
+            if txin.script_sig:
+                parts.append(outpoint.txid + outpoint.vout.to_bytes(4, "little"))
+                parts.append(sized(txin.script_sig) + txin.sequence.to_bytes(4, "little"))
+            else:
+                parts.append(_UNSIGNED_INPUT.pack(outpoint.txid, outpoint.vout, 0, txin.sequence))
         parts.append(compact_size(len(self.outputs)))
         parts.extend(txout.serialize() for txout in self.outputs)
         return b"".join(parts)
@@ -132,7 +136,7 @@ class Transaction:
 
 def hash256(data: bytes) -> bytes:
     """Return the double SHA-256 of `data`: 32 bytes."""
-    return hashlib.sha256(hashlib.sha256(data).digest()).digest()
+    return sha256(sha256(data).digest()).digest()
 
 
 def parse_transaction(raw: bytes, base: int = 0) -> Transaction:
@@ -153,19 +157,39 @@ def parse_transaction(raw: bytes, base: int = 0) -> Transaction:
     has_witness = raw[4:5] == b"\x00"
     if has_witness and reader.take(2) != b"\x00\x01":
         raise reader.malformed("WITNESS_FLAG", "expected marker 00 and flag 01")
-    inputs = [_read_input(reader) for _ in range(reader.count(_LEAST_INPUT_BYTES))]
+    body_at = reader.at
+    count = reader.count(_LEAST_INPUT_BYTES)
+    inputs = _read_unsigned_inputs(reader, count) or [_read_input(reader) for _ in range(count)]
     if not inputs:
         raise reader.malformed("NO_INPUTS", "expected at least one input")
     outputs = tuple(_read_output(reader) for _ in range(reader.count(_LEAST_OUTPUT_BYTES)))
     if not outputs:
         raise reader.malformed("NO_OUTPUTS", "expected at least one output")
+    body = raw[body_at : reader.at]
     if has_witness:
         inputs = [replace(txin, witness=_read_witness(reader)) for txin in inputs]
         if not any(txin.witness for txin in inputs):
             raise reader.malformed("WITNESS_EMPTY", "expected at least one witness behind the witness flag")
     locktime = reader.number(4)
     reader.end()
-    return Transaction(version, tuple(inputs), outputs, locktime)
+    found = Transaction(version, tuple(inputs), outputs, locktime)
+    # What was read strictly serialises to the same bytes.
+    object.__setattr__(found, "_stripped", b"".join((raw[:4], body, raw[-4:])) if has_witness else raw)
+    return found
+
+
+def _read_unsigned_inputs(reader: Reader, count: int) -> list[TxIn] | None:
+    """Return `count` inputs if all have empty scriptSigs, the usual case, in one step; else None, nothing read."""
+    end = reader.at + count * _UNSIGNED_INPUT.size
+    found = [
+        TxIn(OutPoint(txid, vout), b"", sequence)
+        for txid, vout, script_bytes, sequence in _UNSIGNED_INPUT.iter_unpack(reader.raw[reader.at : end])
+        if not script_bytes
+    ]
+    if len(found) != count:
+        return None
+    reader.at = end
+    return found
 
 
 def _read_input(reader: Reader) -> TxIn:
@@ -173,7 +197,13 @@ def _read_input(reader: Reader) -> TxIn:
     return TxIn(outpoint, reader.sized(), reader.number(4))
 
 
-def _read_output(reader: Reader) -> TxOut:
+def _read_output(reader: Reader) -> TxOut:  # the usual form in one step; what it does not take, the strict steps judge
+    if reader.left >= _LEAST_OUTPUT_BYTES:
+        amount, size = _OUTPUT_HEAD.unpack_from(reader.raw, reader.at)
+        end = reader.at + _LEAST_OUTPUT_BYTES + size
+        if size < 0xFD and amount <= MAX_MONEY_SATS and end <= len(reader.raw):
+            start, reader.at = reader.at + _LEAST_OUTPUT_BYTES, end
+            return TxOut(Sats(amount), reader.raw[start:end])
     amount = reader.number(8)
     if amount > MAX_MONEY_SATS:
         raise reader.malformed("AMOUNT_OUT_OF_RANGE", f"expected at most {MAX_MONEY_SATS} sats, found {amount}")

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from custody.bip32 import ExtendedKey, parse_extended_key
+from custody.bip32 import Children, parse_extended_key
 from custody.canonical import encode, tagged_hash
 from custody.errors import MalformedError
 
@@ -75,6 +75,7 @@ class WalletScript:
     """One script of a wallet.
 
     script: scriptPubKey.  witness_script: what it hashes (BIP-141).  pubkeys: 33 bytes each, in wallet.keys order.
+    points: the same keys as `curve.Verifier` takes them.  order: places in `pubkeys`, as the script lists them.
     """
 
     branch: int
@@ -82,6 +83,8 @@ class WalletScript:
     script: bytes
     witness_script: bytes
     pubkeys: tuple[bytes, ...]
+    points: tuple[bytes, ...]
+    order: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +103,18 @@ class Wallet:
 
 
 class ScriptBook:
-    """The scripts of one wallet, derived once each: an explicit cache that is passed to whoever needs many."""
+    """The scripts of one wallet, derived once each: an explicit cache that is passed to whoever needs many.
+
+    points: the public keys of all scripts in the cache (33 bytes), each with its point (64 bytes): `parse` need not
+    prove again that they are on the curve.
+    """
 
     def __init__(self, wallet: Wallet) -> None:
         self.wallet = wallet
+        self.points: dict[bytes, bytes] = {}
         accounts = [parse_extended_key(key.xpub) for key in wallet.keys]
-        self._branches: tuple[tuple[ExtendedKey, ...], ...] = tuple(
-            tuple(account.child(branch) for account in accounts) for branch in (RECEIVE, CHANGE)
+        self._branches = tuple(
+            tuple(Children(account.child(branch)) for account in accounts) for branch in (RECEIVE, CHANGE)
         )
         self._scripts: dict[tuple[int, int], WalletScript] = {}
         self._places: dict[bytes, int] = {}  # script -> branch and index in one number: a window can be long
@@ -118,20 +126,26 @@ class ScriptBook:
         Raises:
             MalformedError: SCRIPT_INDEX for a branch other than 0 and 1 or an index beyond 2^31 - 1.
         """
+        found = self._scripts.get((branch, index))
+        if found is not None:
+            return found
         if branch not in (RECEIVE, CHANGE) or not 0 <= index <= MAX_INDEX:
             raise MalformedError(
                 "SCRIPT_INDEX", f"expected branch 0 or 1 and an index below 2^31, found {branch}/{index}"
             )
-        return self._scripts.get((branch, index)) or self._keep(self._derive(branch, index))
+        return self._keep(self._derive(branch, index))
 
     def recognise(self, script: bytes, branch: int, index: int) -> WalletScript | None:
         """Return the script at branch/index if it is `script`, else None.
 
         For places that others name: what is not ours is never kept, and a place that cannot be is not ours.
         """
+        known = self._scripts.get((branch, index))
+        if known is not None:
+            return known if known.script == script else None
         if len(script) != P2WSH_BYTES or branch not in (RECEIVE, CHANGE) or not 0 <= index <= MAX_INDEX:
             return None
-        found = self._scripts.get((branch, index)) or self._derive(branch, index)
+        found = self._derive(branch, index)
         return self._keep(found) if found.script == script else None
 
     def find(self, script: bytes, branch: int, below_index: int) -> tuple[int, int] | None:
@@ -147,14 +161,17 @@ class ScriptBook:
         return branch, place >> 1
 
     def _derive(self, branch: int, index: int) -> WalletScript:
-        pubkeys = tuple(key.child(index).pubkey for key in self._branches[branch])
-        witness_script = multisig_script(self.wallet.threshold, tuple(sorted(pubkeys)))  # BIP-67 order
+        pubkeys, points = zip(*(children.at(index) for children in self._branches[branch]), strict=True)
+        order = tuple(sorted(range(len(pubkeys)), key=pubkeys.__getitem__))  # BIP-67
+        witness_script = multisig_script(self.wallet.threshold, tuple(pubkeys[at] for at in order))
         script = b"\x00\x20" + hashlib.sha256(witness_script).digest()
-        return WalletScript(branch, index, script, witness_script, pubkeys)
+        return WalletScript(branch, index, script, witness_script, pubkeys, points, order)
 
     def _keep(self, found: WalletScript) -> WalletScript:
         if len(self._scripts) >= MAX_KEPT_SCRIPTS:
             self._scripts.clear()
+            self.points.clear()
+        self.points.update(zip(found.pubkeys, found.points, strict=True))
         self._scripts[found.branch, found.index] = found
         return found
 

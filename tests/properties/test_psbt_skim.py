@@ -1,0 +1,121 @@
+"""The fast reader against the strict one: on mutations of a PSBT both see the same, or refuse with the same words.
+
+`parse` without known points judges every key anew and `_no_skim` switches the fast reader off altogether; what it
+then says of some bytes is the truth that the fast reader must tell too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, islice
+
+import pytest
+
+from custody import psbt as codec
+from custody import signatures
+from custody.errors import MalformedError
+from custody.psbt import Psbt, convert, parse, serialize
+from custody.psbt_fields import Field
+from custody.psbt_skim import skim_transaction
+from custody.reader import Reader
+from custody.signatures import from_foreign_psbt, with_signatures
+from custody.transaction import Transaction, TxIn, TxOut, parse_transaction
+from custody.units import Sats
+from tests.fakes.psbts import BOOK, coin, signed_by, valid
+from tests.properties.test_psbt import bit_flips, insertions, truncations
+
+SIGNED = with_signatures(valid(), (*signed_by(0, valid()), *signed_by(2, valid())))
+POINTS = BOOK.points | {pubkey: b"" for found in valid().inputs for pubkey, _ in found.derivations}
+RAWS = {
+    "v0": serialize(valid()),
+    "v2": serialize(convert(valid(), 2)),
+    "signed": serialize(SIGNED),
+}
+Seen = tuple[object, ...]
+
+
+def mutants(raw: bytes) -> Iterator[bytes]:
+    """Yield `raw` and one in seven of its single bit flips, truncations and insertions: of every kind."""
+    return islice(chain((raw,), bit_flips(raw), truncations(raw), insertions(raw)), 0, None, 7)
+
+
+def seen(raw: bytes) -> Seen:
+    """Return all that a reader is told of `raw`: every field with its offset, or the refusal with its words."""
+    try:
+        psbt = parse(raw, POINTS)
+    except MalformedError as error:
+        return error.code, error.message, error.offset
+    assert serialize(psbt) == raw
+    return (
+        psbt,
+        [(list(found.values.items()), found.kinds) for found in (psbt.globals, *psbt.inputs, *psbt.outputs)],
+        [found.spent(txin.outpoint) for found, txin in zip(psbt.inputs, psbt.transaction.inputs, strict=True)],
+    )
+
+
+def _no_skim(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "skim_map", lambda *_: None)
+    monkeypatch.setattr(codec, "skim_transaction", lambda *_: None)
+    monkeypatch.setattr(signatures, "_beside_ours", lambda *_: None)
+
+
+@pytest.mark.parametrize("raw", RAWS.values(), ids=RAWS)
+def test_parse_given_mutations_sees_what_the_strict_reader_sees(raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fields, offsets, spent outputs, refusals: the fast reader adds speed and nothing else."""
+    fast = [seen(mutant) for mutant in mutants(raw)]
+    _no_skim(monkeypatch)
+    strict = [seen(mutant) for mutant in mutants(raw)]
+
+    assert fast == strict
+
+
+def test_parse_given_the_usual_form_never_needs_the_strict_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the comparison above would compare the strict reader with itself."""
+    strict = codec._read_map
+    read: list[str] = []
+
+    def spy(reader: Reader, where: str, version: int = 0) -> tuple[Field, ...]:
+        read.append(where)
+        return strict(reader, where, version)
+
+    monkeypatch.setattr(codec, "_read_map", spy)
+    for raw in RAWS.values():
+        parse(raw, POINTS)
+
+    assert read == ["global"] * len(RAWS)
+
+
+def test_from_foreign_psbt_given_mutations_takes_what_the_strict_reader_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What comes back byte for byte as ours but for signatures is not read twice, and nothing else passes that way."""
+    ours: Psbt = parse(RAWS["v0"], POINTS)
+
+    def taken(raw: bytes) -> Seen:
+        try:
+            return from_foreign_psbt(ours, raw)
+        except MalformedError as error:
+            return error.code, error.message, error.offset
+
+    fast = [taken(mutant) for mutant in mutants(RAWS["signed"])]
+    assert len(fast[0]) == 4
+    _no_skim(monkeypatch)
+    assert fast == [taken(mutant) for mutant in mutants(RAWS["signed"])]
+
+
+def test_skim_transaction_given_mutations_says_what_the_strict_reader_says() -> None:
+    """A txid and outputs, exactly where the strict reader finds the same; it may abstain, never differ."""
+    spent = TxIn(coin(1).outpoint, b"\x51", witness=(bytes(72), b"", bytes(33)))
+    plain = coin(1).previous
+    whole = Transaction(2, (spent, *plain.inputs), (*plain.outputs, TxOut(Sats(21_000_000 * 100_000_000), b"")))
+    for raw in (plain.serialize(), whole.serialize()):
+        assert skim_transaction(raw) is not None
+        for mutant in mutants(raw):
+            skimmed = skim_transaction(mutant)
+            if skimmed is not None:
+                strict = parse_transaction(mutant)
+                assert skimmed == (strict.txid, [output.serialize() for output in strict.outputs])
+                assert strict.serialize() == mutant
+                rebuilt = Transaction(strict.version, strict.inputs, strict.outputs, strict.locktime)
+                assert rebuilt.serialize() == mutant
+                assert rebuilt.txid == strict.txid
