@@ -9,7 +9,8 @@ from custody.errors import IntegrityError
 from custody.signatures import InputSignature
 from custody.wallet import Network
 from signer_node.backends.port import Cleared
-from signer_node.seed import KeyMaterial, account_key, key_material, wipe
+from signer_node.branch import branches
+from signer_node.seed import KeyMaterial, key_material, wipe
 
 SIGHASH_ALL = b"\x01"
 BRANCHES = (0, 1)  # receive and change; the wallet has no others
@@ -32,16 +33,19 @@ def sign_and_drop(fetch: Callable[[], bytearray], network: Network, cleared: Cle
     _check_shape(cleared)
     seed = fetch()
     try:
-        account = account_key(seed, network)
+        keys = branches(seed, network, BRANCHES)
         # 1. Every key first: a wrong one must not cost a signature on the inputs before it.
-        secrets = tuple(account.derive(path).secret for path in cleared.paths)
-        for at, (secret, pubkey) in enumerate(zip(secrets, cleared.pubkeys, strict=True)):
-            if curve.public_key(secret) != pubkey:
+        children = [keys[branch].public.child(index) for branch, index in cleared.paths]
+        for at, (child, pubkey) in enumerate(zip(children, cleared.pubkeys, strict=True)):
+            if child.pubkey != pubkey:
                 raise IntegrityError("KEY_NOT_MINE", f"input {at}: expected key {pubkey.hex()}, found another")
         # 2. Sign all. 3. A second library verifies each before any leaves.
-        signed = [curve.ecdsa_sign(secret, digest) for secret, digest in zip(secrets, cleared.digests, strict=True)]
-        for at, der in enumerate(signed):
-            if not curve.ecdsa_verify_second(cleared.pubkeys[at], cleared.digests[at], der):
+        signed = [
+            curve.ecdsa_sign(curve.child_secret(keys[branch].secret, child.tweak), digest)
+            for (branch, _), child, digest in zip(cleared.paths, children, cleared.digests, strict=True)
+        ]
+        for at, (child, digest, der) in enumerate(zip(children, cleared.digests, signed, strict=True)):
+            if not curve.ecdsa_verify_second(child.uncompressed, digest, der):
                 raise IntegrityError("SIGNATURE_WRONG", f"input {at}: the second library refuses our signature")
     finally:
         wipe(seed)

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from embit.bip32 import HDKey
 
 from custody import curve
 from custody.canonical import decode, encode
@@ -20,7 +19,7 @@ from custody.errors import ConflictError, CustodyError, IntegrityError
 from custody.wallet import Network
 from signer_node.backends import signing
 from signer_node.backends.port import Backend, State
-from signer_node.seed import account_key
+from signer_node.branch import Branch, branches
 from tests.contracts.conftest import PASSPHRASE, SEED, Place
 from tests.fakes.cleared import ClearedInputs, cleared, descriptor_key
 from tests.fakes.vault_nodes import VaultNode
@@ -190,12 +189,12 @@ async def test_sign_when_done_has_wiped_the_seed(
     """The bytearray that the seed came in holds zeros after the call, also when it refused to sign."""
     seen: list[bytearray] = []
 
-    def spy(seed: bytearray, network: Network) -> HDKey:
+    def spy(seed: bytearray, network: Network, numbers: tuple[int, ...]) -> tuple[Branch, ...]:
         assert seed == SEED
         seen.append(seed)
-        return account_key(seed, network)
+        return branches(seed, network, numbers)
 
-    monkeypatch.setattr(signing, "account_key", spy)
+    monkeypatch.setattr(signing, "branches", spy)
     with contextlib.suppress(IntegrityError):
         await place.open().sign(asked)
 

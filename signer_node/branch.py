@@ -1,0 +1,90 @@
+"""The keys of one call: from a seed to the key of each input.
+
+Secrets live as long as the call that derives them. What is kept between calls is public and follows from the node's
+extended key alone: which key each index has, and what is added to get there. It is what lets a signer compare every key
+of a transaction before it signs, for less than deriving them all again.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+from custody import curve
+from custody.bip32 import Tweaks
+from custody.errors import IntegrityError
+from custody.wallet import MAX_KEPT_SCRIPTS, Network
+from signer_node.seed import SEED_BYTES, account_path
+
+_MASTER = b"Bitcoin seed"  # BIP-32
+KEPT_BRANCHES = 8  # a node has one key and two branches; tests have more
+
+
+class PublicChild(NamedTuple):
+    """A child's public key, 33 bytes and 65 uncompressed, and its tweak (the first 32 bytes), which is public too."""
+
+    pubkey: bytes
+    uncompressed: bytes
+    tweak: bytes
+
+
+class PublicBranch:
+    """The public children of one branch, each derived once."""
+
+    def __init__(self, pubkey: bytes, chain_code: bytes) -> None:
+        self._point, self._tweaks = curve.parse_point(pubkey), Tweaks(chain_code, pubkey)
+        self._children: dict[int, PublicChild] = {}
+
+    def child(self, index: int) -> PublicChild:
+        """Return what is public of the key at `index`.
+
+        Raises:
+            MalformedError: KEY_CHILD for a hardened index.
+            ValueError: there is no such key (one index in 2^127).
+        """
+        found = self._children.get(index)
+        if found is None:
+            tweak = self._tweaks.at(index)
+            pubkey, point = curve.child_point(self._point, tweak)
+            found = PublicChild(pubkey, curve.uncompressed(point), tweak)
+            if len(self._children) >= MAX_KEPT_SCRIPTS:
+                self._children.clear()
+            self._children[index] = found
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One branch of an account, private. secret: 32 bytes, never kept, printed or logged."""
+
+    secret: bytes = field(repr=False)
+    public: PublicBranch
+
+
+def branches(seed: bytearray, network: Network, numbers: tuple[int, ...]) -> tuple[Branch, ...]:
+    """Return the branches `numbers` of the account that `seed` (32 bytes) gives on `network`.
+
+    Raises:
+        IntegrityError: SEED_SIZE.
+    """
+    if len(seed) != SEED_BYTES:
+        raise IntegrityError("SEED_SIZE", f"expected a seed of {SEED_BYTES} bytes, found {len(seed)}")
+    digest = hmac.digest(_MASTER, seed, "sha512")
+    secret, chain_code = digest[:32], digest[32:]
+    for step in account_path(network):  # hardened, all of them
+        digest = hmac.digest(chain_code, b"\0" + secret + step.to_bytes(4, "big"), "sha512")
+        secret, chain_code = curve.child_secret(secret, digest), digest[32:]
+    tweaks = Tweaks(chain_code, curve.public_key(secret))
+    found = []
+    for number in numbers:
+        tweak = tweaks.at(number)
+        own = curve.child_secret(secret, tweak)
+        found.append(Branch(own, _public(curve.public_key(own), tweak[32:])))
+    return tuple(found)
+
+
+@lru_cache(maxsize=KEPT_BRANCHES)
+def _public(pubkey: bytes, chain_code: bytes) -> PublicBranch:
+    return PublicBranch(pubkey, chain_code)
