@@ -25,7 +25,9 @@ class Floors:
         self._signing = list(zip(digests, secrets, strict=True))
         self._verifying = [_parsed(found, digests[found.input_index]) for signed in by_cosigner for found in signed]
         self._second = [_parsed_second(found, digests[found.input_index]) for found in by_cosigner[0]]
-        self._claims = [(found.pubkey, digests[found.input_index], found.signature[:-1]) for found in by_cosigner[0]]
+        self._claims = [
+            (_full(found.pubkey), digests[found.input_index], found.signature[:-1]) for found in by_cosigner[0]
+        ]
 
     def sign(self) -> None:
         """Sign every digest."""
@@ -55,6 +57,10 @@ class Floors:
 
 
 _SIGN, _VERIFY = lib.secp256k1_ecdsa_sign, lib.secp256k1_ecdsa_verify
+
+
+def _full(pubkey: bytes) -> bytes:
+    return curve.uncompressed(curve.parse_point(pubkey))
 
 
 def _parsed(found: InputSignature, digest: bytes) -> tuple[object, bytes, object]:
