@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from coordinator.chain.port import Chain
 from coordinator.clock import Clock
@@ -18,6 +18,20 @@ from custody.genesis import Genesis
 from custody.wallet import ScriptBook
 
 
+class Turns:
+    """One lock per key, for as long as somebody holds or awaits it: unknown keys leave nothing behind."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+
+    def __getitem__(self, key: bytes) -> asyncio.Lock:
+        """Return the lock of `key`."""
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
+        return lock
+
+
 @dataclass(frozen=True)
 class Parts:
     """One coordinator.
@@ -25,7 +39,7 @@ class Parts:
     books: script cache by wallet_id.  confirmations: depth in blocks at which a payment is done.
     releasing: held while a decision counts the log and its RELEASE is written, so that no two count the same room.
     taking: held while a posted statement is compared with the log and written, so that none is logged twice.
-    turns: one lock per withdrawal; its stages run one after the other.  changed: set at every stage change.
+    turns: one lock per withdrawal; its stages run one after the other.
     """
 
     genesis: Genesis
@@ -40,7 +54,7 @@ class Parts:
     hook: Hook = no_hook
     releasing: asyncio.Lock = field(default_factory=asyncio.Lock)
     taking: asyncio.Lock = field(default_factory=asyncio.Lock)
-    turns: defaultdict[bytes, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    turns: Turns = field(default_factory=Turns)
 
     def book(self, wallet_id: bytes) -> ScriptBook | None:
         """Return the script cache of the wallet (32 bytes), or None where it is not ours."""
