@@ -5,6 +5,8 @@ Keys and signatures are raw bytes. Verification returns a truth value; nothing h
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -23,6 +25,11 @@ def verify(public: bytes, message: bytes, signature: bytes) -> bool:
     """Return whether `signature` (64 bytes) over `message` is by `public` (32 bytes); False for any other shape."""
     if len(public) != 32 or len(signature) != 64:
         return False
+    return _holds(public, message, signature)
+
+
+@lru_cache(maxsize=4_096)  # the same statement is judged at several places: by people, by rules, by the log's followers
+def _holds(public: bytes, message: bytes, signature: bytes) -> bool:
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except InvalidSignature:

@@ -137,8 +137,8 @@ def judge_again(
     bodies: Mapping[bytes, Body],
     psbt: Psbt | None,
     book: ScriptBook,
-) -> Refused | None:
-    """Return why an admissible release should not have been made, or None.
+) -> Facts | Refused:
+    """Return what the transaction of an admissible release does, or why it should not have been made.
 
     Args:
         logged: the release.
@@ -168,9 +168,11 @@ def judge_again(
         policy.limits, facts.fee_sats, facts.vsize_vb
     ):
         return refused
-    times = (logged.t, logged.entry.time) if logged.is_dated else (logged.t,)
-    refusals = [_judge_at(at, logged, state, history, facts, withdrawal, approvals, book) for at in times]
-    return None if None in refusals else refusals[0]
+    refused = _judge_at(logged.t, logged, state, history, facts, withdrawal, approvals, book)
+    if refused is None or not logged.is_dated or logged.entry.time == logged.t:
+        return refused or facts
+    again = _judge_at(logged.entry.time, logged, state, history, facts, withdrawal, approvals, book)
+    return facts if again is None else refused
 
 
 def _judge_at(

@@ -26,7 +26,7 @@ from custody.audit import (
 from custody.canonical import decode
 from custody.entries import Document, EntryKind, MoneyEntry, Release, StopStatement, parse_entry, read_unfreeze
 from custody.errors import CustodyError, MalformedError, Refused
-from custody.facts import Facts, ShapeLimits, read_facts
+from custody.facts import Facts
 from custody.fields import Fields
 from custody.follow import State, append, settled, start, time_of, witness_keys
 from custody.genesis import Genesis, check_signed, parse_genesis
@@ -112,9 +112,10 @@ class _Final:
 
 @dataclass(slots=True)
 class _Found:
-    """What became of the releases of one transaction of one withdrawal. held: those that stand."""
+    """What became of the releases of one transaction of one withdrawal. held: those that stand.  facts: of it."""
 
     held: list[Logged] = field(default_factory=list)
+    facts: Facts | None = None
     faults: list[tuple[Logged, Refused]] = field(default_factory=list)
 
 
@@ -216,16 +217,18 @@ class _Replay:
             if released is None:
                 found.faults.append((logged, why_inadmissible(logged, self._export.bodies)))
                 continue
-            if refused := self._judge(logged):
-                raise _Stopped(_violation(logged, refused))
+            facts = self._judge(logged)
+            if isinstance(facts, Refused):
+                raise _Stopped(_violation(logged, facts))
             self._history.add(released)
             if logged.is_dated:
                 found.held.append(logged)
+                found.facts = facts
             else:
                 found.faults.append((logged, Refused("ENTRY_TIME", f"a time near {logged.t}", str(entry.time))))
         self._waiting = []
 
-    def _judge(self, logged: Logged) -> Refused | None:
+    def _judge(self, logged: Logged) -> Facts | Refused:
         book = self._books.get(logged.release.wallet_id)
         if book is None:
             return Refused("WALLET_OTHER", "a wallet of this genesis", logged.release.wallet_id.hex())
@@ -245,8 +248,8 @@ class _Replay:
             faults = [refused for logged, refused in found.faults if logged.entry.event_size <= final.index]
             missing = Refused("RELEASE_MISSING", f"a release of {final.txid[::-1].hex()}", "none in front of its event")
             raise _Stopped(_final_violation(final, faults[0] if faults else missing))
-        refused = self._was_stopped(final) or self._was_frozen(final, held) or self._check_signatures(final, held[0])
-        if refused is not None:
+        refused = self._was_stopped(final) or self._was_frozen(final, held)
+        if refused := refused or self._check_signatures(final, held[0], found.facts):
             raise _Stopped(_final_violation(final, refused))
 
     def _was_stopped(self, final: _Final) -> Refused | None:
@@ -267,11 +270,11 @@ class _Replay:
                 return None
         return Refused("FROZEN", "no freeze in front of the release", "one that stood until it was final")
 
-    def _check_signatures(self, final: _Final, logged: Logged) -> Refused | None:
+    def _check_signatures(self, final: _Final, logged: Logged, facts: Facts | None) -> Refused | None:
         """Prove the exported transaction: the released one, signed by `threshold` keys on every input."""
         raws = [self._export.bodies[digest] for digest in final.bodies if digest in self._export.bodies]
         psbt, book = self._psbts.get(final.txid), self._books[logged.release.wallet_id]
-        if not raws or psbt is None:
+        if not raws or psbt is None or facts is None:
             if self._has_pruned:
                 return None
             return Refused("TRANSACTION_MISSING", f"the transaction {final.txid[::-1].hex()}", "none, nothing pruned")
@@ -281,10 +284,7 @@ class _Replay:
             return Refused(error.code, "a transaction", error.message)
         if transaction.unsigned() != psbt.transaction:
             return Refused("TRANSACTION_OTHER", f"the transaction {final.txid[::-1].hex()}", transaction.txid_hex)
-        facts = read_facts(
-            psbt, book, ShapeLimits(self._history.highest_change_index(logged.release.wallet_id), 0, len(psbt.outputs))
-        )
-        return facts if isinstance(facts, Refused) else check_multisig(transaction, psbt, facts, book)
+        return check_multisig(transaction, psbt, facts, book)
 
 
 def check_multisig(transaction: Transaction, psbt: Psbt, facts: Facts, book: ScriptBook) -> Refused | None:
