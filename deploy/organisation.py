@@ -42,7 +42,10 @@ class NodePlace:
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """The public keys that rules name beside people and nodes: 32 bytes each. witnesses: by name."""
+    """The public keys that rules name beside people and nodes: 32 bytes each.
+
+    witnesses: by name; one that is called like a node is that node's.  w: how many of them must vouch.
+    """
 
     log_key: bytes
     witnesses: Mapping[str, bytes]
@@ -80,7 +83,7 @@ def rules(
             "witnesses": [{"name": name, "key": key.hex()} for name, key in pins.witnesses.items()],
             "w": pins.w,
             "f": 0,
-            "nodes": [_node(place) for place in nodes],
+            "nodes": [_node(place, pins.witnesses.get(place.name)) for place in nodes],
             "rp_ids": [],
             "origins": [],
         },
@@ -182,6 +185,7 @@ def _person(name: str, groups: tuple[str, ...], key: bytes, now: int) -> Json:
     }
 
 
-def _node(place: NodePlace) -> Json:
+def _node(place: NodePlace, witness_key: bytes | None) -> Json:
     identity = read_key_record(place.record).identity
-    return {"name": place.name, "identity": identity.hex(), "location": place.location, "host": place.host}
+    listed = {"name": place.name, "identity": identity.hex(), "location": place.location, "host": place.host}
+    return listed if witness_key is None else {**listed, "witness_key": witness_key.hex()}

@@ -34,6 +34,7 @@ NODES: Mapping[str, str] = {"alpha": "kv", "beta": "transit", "cold": "sealed"}
 """Where each node's key lives: kv and transit in an OpenBao of its own; sealed in a file, offline; sealed-online."""
 OFFLINE, IN_FILE = "sealed", frozenset({"sealed", "sealed-online"})
 READY_SECONDS = 30.0
+WITNESSES_NEEDED = 2  # of three: f = 0; deploy/examples/witnesses/ shows four of which one may lie
 Say = Callable[[str], None]
 
 
@@ -228,7 +229,9 @@ def _build(stack: Stack, now: int) -> None:
     _write_configs(stack)
     places = _records(stack)
     people = {name: _make_person(stack, name) for name in PEOPLE}
-    pins = Pins(_log_key(stack), {"witness": _witness_key(stack)}, w=1)
+    pins = Pins(_log_key(stack), _witness_keys(stack), w=WITNESSES_NEEDED)
+    count = len(pins.witnesses)
+    say(f"witnesses: W = {count}, w = {pins.w}, so f = {2 * pins.w - count - 1}: one liar among them splits the log")
     say("ceremony: genesis signed by every node and two admins")
     _make_genesis(stack, people, places, pins, now)
     spoken = " ".join(words(stack.genesis.hash))
@@ -266,6 +269,7 @@ def _write_configs(stack: Stack) -> None:
         if kind != OFFLINE:
             stack.ca.issue(node, "signer", home, server=False)
             lines += ["[coordinator]", f'address = "{stack.address}"', "[coordinator.tls]", *_tls(stack, node)]
+            lines += _witnessing(stack, node)
         (home / "node.toml").write_text("\n".join(lines) + "\n")
 
 
@@ -287,6 +291,13 @@ def _vault(server: Server, node: str, kind: str) -> list[str]:
             f'wrapped_secret_id = "{job}.wrapped"',
         ]
     return lines
+
+
+def _witnessing(stack: Stack, node: str) -> list[str]:
+    """Say that `node` witnesses itself, and dials the stand-alone witness for what it holds."""
+    own = ["[witness]", f'name = "{node}"', 'key = "witness.ed25519"', 'state = "witness-state"']
+    address = f'address = "127.0.0.1:{stack.witness_port}"'
+    return [*own, "[[witnesses]]", address, "[witnesses.tls]", *_tls(stack, node)]
 
 
 def _tls(stack: Stack, name: str) -> list[str]:
@@ -324,9 +335,17 @@ def _log_key(stack: Stack) -> bytes:
     return make_person_key(stack.directory / "log.ed25519")
 
 
-def _witness_key(stack: Stack) -> bytes:
+def _witness_keys(stack: Stack) -> dict[str, bytes]:
+    """Make the key of each witness where it lives: one stand-alone, and every online node."""
+    online = [node for node, kind in stack.nodes.items() if kind != OFFLINE]
+    places = {"witness": stack.directory, **{node: stack.node(node) for node in online}}
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(places, pool.map(_witness_key, places.values()), strict=True))
+
+
+def _witness_key(home: Path) -> bytes:
     ran = subprocess.run(
-        [sys.executable, "-m", "signer_node", "witness-key", str(stack.directory / "witness.ed25519")],
+        [sys.executable, "-m", "signer_node", "witness-key", str(home / "witness.ed25519")],
         capture_output=True,
         check=True,
         stdin=subprocess.DEVNULL,
