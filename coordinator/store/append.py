@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from coordinator.store.port import Change, Committed, Event, MoneyBody
 from custody.audit import Frontier, Log, StoredNode, leaf_hash
 from custody.canonical import Json, encode
-from custody.entries import MAX_ENTRY_BYTES, EntryKind, MoneyEntry, Witnessed
+from custody.entries import MAX_ENTRY_BYTES, EntryKind, MoneyEntry, Witnessed, parse_entry, statements_of
 from custody.errors import MalformedError
 
 EMPTY = Frontier()
@@ -30,12 +30,13 @@ class Heads:
 
 @dataclass(frozen=True, slots=True)
 class NewEntry:
-    """One entry at its place, and the subtrees that it completes, its leaf included."""
+    """One entry at its place, the subtrees that it completes (its leaf first), and the statements that it names."""
 
     log: Log
     index: int
     raw: bytes
     nodes: tuple[StoredNode, ...]
+    names: tuple[bytes, ...] = ()
 
 
 def append(heads: Heads, change: Change) -> tuple[Heads, tuple[NewEntry, ...], Committed]:
@@ -46,28 +47,33 @@ def append(heads: Heads, change: Change) -> tuple[Heads, tuple[NewEntry, ...], C
     """
     event_size, event_root = heads.event.size, heads.event.root if change.money else b""
     added: list[NewEntry] = []
-    money: list[int] = []
+    money_at: list[int] = []
+    money = heads.money
     for wanted in _money_bodies(heads, change):
         raw = MoneyEntry(wanted.kind, change.at, event_size, event_root, wanted.body).to_bytes()
-        heads, entry = _grow(heads, Log.MONEY, raw)
+        money, entry = _grow(money, Log.MONEY, raw)
         added.append(entry)
         if wanted.kind is not EntryKind.WITNESS:
-            money.append(entry.index)
-    events: list[int] = []
-    for event in change.events:
-        heads, entry = _grow(heads, Log.EVENT, event_bytes(event, change.at))
+            money_at.append(entry.index)
+    events_at: list[int] = []
+    event = heads.event
+    for told in change.events:
+        event, entry = _grow(event, Log.EVENT, event_bytes(told, change.at))
         added.append(entry)
-        events.append(entry.index)
-    return heads, tuple(added), Committed(tuple(money), tuple(events))
+        events_at.append(entry.index)
+    grown = Heads(money, event, heads.cosigned)
+    return grown, tuple(added), Committed(tuple(money_at), tuple(events_at))
 
 
 def graft(heads: Heads, log: Log, entries: Iterable[bytes]) -> tuple[Heads, tuple[NewEntry, ...]]:
     """Return the trees after `entries` that were in `log` before, and their places: for a store that lost them."""
     added: list[NewEntry] = []
+    tree = heads.of(log)
     for raw in entries:
-        heads, entry = _grow(heads, log, raw)
+        tree, entry = _grow(tree, log, raw)
         added.append(entry)
-    return heads, tuple(added)
+    money, event = (tree, heads.event) if log is Log.MONEY else (heads.money, tree)
+    return Heads(money, event, heads.cosigned), tuple(added)
 
 
 def event_bytes(event: Event, at: int) -> bytes:
@@ -92,9 +98,10 @@ def _money_bodies(heads: Heads, change: Change) -> tuple[MoneyBody, ...]:
     return (MoneyBody(EntryKind.WITNESS, Witnessed(vouched[1])), *change.money)
 
 
-def _grow(heads: Heads, log: Log, raw: bytes) -> tuple[Heads, NewEntry]:
+def _grow(tree: Frontier, log: Log, raw: bytes) -> tuple[Frontier, NewEntry]:
     if len(raw) > MAX_ENTRY_BYTES:
         raise MalformedError("ENTRY_TOO_LARGE", f"expected at most {MAX_ENTRY_BYTES} bytes, found {len(raw)}")
-    tree, nodes = heads.of(log).grow(leaf_hash(raw))
-    grown = replace(heads, money=tree) if log is Log.MONEY else replace(heads, event=tree)
-    return grown, NewEntry(log, tree.size - 1, raw, nodes)
+    grown, nodes = tree.grow(leaf_hash(raw))
+    # Read back as every follower will: one entry that cannot be read would end the log for all of them.
+    names = statements_of(parse_entry(raw)) if log is Log.MONEY else ()
+    return grown, NewEntry(log, tree.size, raw, nodes, names)

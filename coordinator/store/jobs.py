@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sqlalchemy import bindparam, delete, insert, select, update
@@ -11,24 +11,32 @@ from coordinator.session import Session
 from coordinator.store import schema
 from coordinator.store.codec import bodies_of, body_digest, write_session
 from coordinator.store.port import Change, Committed, Reservation, Versioned
-from coordinator.store.writer import MAX_KEYS_IN_QUERY, Turn
+from coordinator.store.prepared import Prepared
+from coordinator.store.writer import Turn
 from custody.audit import Log
 from custody.entries import Release
 from custody.errors import ConflictError
 from custody.transaction import OutPoint
 from custody.withdrawal import read_withdrawal
 
-_SESSIONS = schema.sessions
-# Made once: building a statement anew costs as much as running it.
-_DIGEST_BY_NAME = select(_SESSIONS.c.digest).where(
-    _SESSIONS.c.initiator == bindparam("initiator"), _SESSIONS.c.withdrawal_id == bindparam("withdrawal_id")
+_SESSIONS, _COINS = schema.sessions, schema.reservations
+_DIGEST_BY_NAME = Prepared(
+    select(_SESSIONS.c.digest).where(
+        _SESSIONS.c.initiator == bindparam("initiator"), _SESSIONS.c.withdrawal_id == bindparam("withdrawal_id")
+    )
 )
-_INSERT_SESSION = insert(_SESSIONS)
-_UPDATE_SESSION = (
+_INSERT_SESSION = Prepared(insert(_SESSIONS))
+_UPDATE_SESSION = Prepared(
     update(_SESSIONS)
     .where(_SESSIONS.c.digest == bindparam("of_digest"), _SESSIONS.c.version == bindparam("of_version"))
     .values(version=bindparam("version"), stage=bindparam("stage"), document=bindparam("document"))
 )
+_FIND_COIN = Prepared(select(_COINS.c.family, _COINS.c.expires_at).where(_COINS.c.outpoint == bindparam("of_outpoint")))
+_FREE_COIN = Prepared(
+    delete(_COINS).where(_COINS.c.outpoint == bindparam("of_outpoint"), _COINS.c.holder == bindparam("of_holder"))
+)
+_DROP_COIN = Prepared(delete(_COINS).where(_COINS.c.outpoint == bindparam("of_outpoint")))
+_TAKE_COIN = Prepared(insert(_COINS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +54,18 @@ def create(turn: Turn, step: SessionStep) -> tuple[Versioned[Session], Committed
     """Make the session, or return the digest of the same one made before."""
     withdrawal = read_withdrawal(step.new.withdrawal)
     names = {"initiator": withdrawal.initiator, "withdrawal_id": withdrawal.withdrawal_id}
-    found: bytes | None = turn.connection.scalars(_DIGEST_BY_NAME, names).first()
+    row = turn.cursor.first(_DIGEST_BY_NAME, names)
+    found = None if row is None else bytes(row[0])
     if found == step.new.digest:
         return found
     if found is not None:
         name = "/".join(names.values())
         raise ConflictError("WITHDRAWAL_ID_TAKEN", f"expected {name} to be unused, found {found.hex()}")
-    with turn.connection.begin_nested():
+    with turn.cursor.undone_on_failure():
         plan = turn.plan(step.change, bodies_of(step.new))
         new = with_release(step.new, step.change, plan.committed)
         _move_coins(turn, step)
-        row = {
+        values = {
             **names,
             "digest": new.digest,
             "wallet_id": withdrawal.wallet_id,
@@ -65,7 +74,7 @@ def create(turn: Turn, step: SessionStep) -> tuple[Versioned[Session], Committed
             "created_at": new.created_at,
             "document": write_session(new),
         }
-        turn.connection.execute(_INSERT_SESSION, row)
+        turn.cursor.run(_INSERT_SESSION, values)
     return Versioned(new, 1), turn.add(plan)
 
 
@@ -75,7 +84,7 @@ def advance(turn: Turn, step: SessionStep) -> tuple[Versioned[Session], Committe
     version = step.old.version
     stored = set(map(body_digest, bodies_of(step.old.value)))
     fresh = [body for body in bodies_of(step.new) if body_digest(body) not in stored]
-    with turn.connection.begin_nested():
+    with turn.cursor.undone_on_failure():
         plan = turn.plan(step.change, fresh)
         new = with_release(step.new, step.change, plan.committed)
         _move_coins(turn, step)
@@ -86,8 +95,7 @@ def advance(turn: Turn, step: SessionStep) -> tuple[Versioned[Session], Committe
             "stage": new.stage.value,
             "document": write_session(new),
         }
-        written = turn.connection.execute(_UPDATE_SESSION, row)
-        if written.rowcount != 1:
+        if turn.cursor.run(_UPDATE_SESSION, row) != 1:
             raise ConflictError("SESSION_STALE", f"expected version {version} of {new.digest.hex()}")
     return Versioned(new, version + 1), turn.add(plan)
 
@@ -148,29 +156,24 @@ def with_release(session: Session, change: Change, committed: Committed) -> Sess
 
 
 def _move_coins(turn: Turn, step: SessionStep) -> None:
-    table = schema.reservations
-    for part in _parts(sorted(map(_write_outpoint, step.release))):
-        held = table.c.outpoint.in_(part) & (table.c.holder == step.new.digest)
-        turn.connection.execute(delete(table).where(held))
+    held = [{**_coin(outpoint), "of_holder": step.new.digest} for outpoint in step.release]
+    turn.cursor.run_many(_FREE_COIN, held)
     if step.reserve is not None:
         _take_coins(turn, step.reserve, step.new.digest, step.change.at)
 
 
 def _take_coins(turn: Turn, wanted: Reservation, holder: bytes, at: int) -> None:
     """Take every coin or none: those of another family must have expired."""
-    table = schema.reservations
-    outpoints = sorted(map(_write_outpoint, wanted.outpoints))
-    for part in _parts(outpoints):
-        rows = turn.connection.execute(select(table).where(table.c.outpoint.in_(part))).all()
-        for row in rows:
-            if row.family != wanted.family and row.expires_at > at:
-                taken = read_outpoint(row.outpoint)
-                raise ConflictError("OUTPOINT_RESERVED", f"expected {taken} to be free until {row.expires_at}")
-        turn.connection.execute(delete(table).where(table.c.outpoint.in_(part)))
+    coins = [_coin(outpoint) for outpoint in sorted(wanted.outpoints, key=_write_outpoint)]
+    for coin in coins:
+        found = turn.cursor.first(_FIND_COIN, coin)
+        if found is not None and bytes(found[0]) != wanted.family and found[1] > at:
+            taken = read_outpoint(coin["of_outpoint"])
+            raise ConflictError("OUTPOINT_RESERVED", f"expected {taken} to be free until {found[1]}")
     values = {"family": wanted.family, "holder": holder, "expires_at": wanted.expires_at}
-    if outpoints:
-        turn.connection.execute(insert(table), [{"outpoint": outpoint, **values} for outpoint in outpoints])
+    turn.cursor.run_many(_DROP_COIN, coins)
+    turn.cursor.run_many(_TAKE_COIN, [{"outpoint": coin["of_outpoint"], **values} for coin in coins])
 
 
-def _parts(keys: list[bytes]) -> Iterable[list[bytes]]:
-    return (keys[start : start + MAX_KEYS_IN_QUERY] for start in range(0, len(keys), MAX_KEYS_IN_QUERY))
+def _coin(outpoint: OutPoint) -> Mapping[str, bytes]:
+    return {"of_outpoint": _write_outpoint(outpoint)}

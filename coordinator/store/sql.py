@@ -20,13 +20,14 @@ from coordinator.store.check import check_logs
 from coordinator.store.codec import Body, named_in, read_body, read_session
 from coordinator.store.engine import migrate, read_engine, write_engine
 from coordinator.store.port import MAX_PAGE, Change, Committed, CosignedNotes, Page, Reservation, Versioned
-from coordinator.store.writer import MAX_KEYS_IN_QUERY, Turn, Writer
+from coordinator.store.writer import Turn, Writer
 from custody.audit import Frontier, Log, leaf_hash
 from custody.errors import ConflictError, CustodyError, NotFoundError, UnavailableError
 from custody.transaction import OutPoint
 
 T = TypeVar("T")
 READ_THREADS = 4  # readers of a write-ahead log do not wait for each other; more would only share the processor
+MAX_KEYS_IN_QUERY = 500  # old SQLite builds refuse more than 999 variables
 READ_AHEAD_ROWS = 200  # entries fetched at once; reading stops at the caller's limit in bytes
 _SESSION = select(
     schema.sessions.c.digest, schema.sessions.c.stage, schema.sessions.c.version, schema.sessions.c.document

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError as ConstraintError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,14 +21,21 @@ from coordinator.store import schema
 from coordinator.store.append import Heads, NewEntry, append, graft
 from coordinator.store.codec import Body, body_digest, write_body
 from coordinator.store.port import Change, Committed
+from coordinator.store.prepared import Cursor, Prepared, Row
 from custody.audit import Frontier, Log
-from custody.entries import parse_entry, statements_of
 from custody.errors import ConflictError, MalformedError, UnavailableError
 
 T = TypeVar("T")
 MAX_BATCH = 256  # jobs per COMMIT: beyond it the gain is small and the first caller waits for the last
-MAX_KEYS_IN_QUERY = 500  # old SQLite builds refuse more than 999 variables
 HASH_BYTES = 32
+_INSERT_ENTRY, _INSERT_SUBTREE = Prepared(insert(schema.entries)), Prepared(insert(schema.subtrees))
+_INSERT_BODY = Prepared(insert(schema.bodies), " ON CONFLICT DO NOTHING")  # one that is there stays as it is
+_FIND_BODY = Prepared(select(schema.bodies.c.digest).where(schema.bodies.c.digest == bindparam("digest")))
+_MOVE_HEAD = Prepared(
+    update(schema.logs)
+    .where(schema.logs.c.log == bindparam("of_log"), schema.logs.c.size == bindparam("of_size"))
+    .values(size=bindparam("size"), frontier=bindparam("frontier"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +51,13 @@ class Plan:
 class Turn:
     """One batch: its connection, and what its jobs have added so far to logs and content store.
 
-    connection: inside the batch's transaction.  heads: both trees as they will be after COMMIT.
+    connection: inside the batch's transaction.  cursor: the same, for prepared statements.  heads: both trees as they
+    will be after COMMIT.
     """
 
     def __init__(self, connection: Connection, heads: Heads) -> None:
         self.connection = connection
+        self.cursor = Cursor(connection)
         self.heads = heads
         self._start = heads
         self._entries: list[NewEntry] = []
@@ -76,24 +85,23 @@ class Turn:
         """Add what was planned last; `flush` writes it. A job that can still fail has not come this far."""
         self.heads = plan.heads
         self._entries += plan.entries
-        self._bodies.update((digest, body) for digest, body in plan.bodies.items() if digest not in self._bodies)
+        for digest, body in plan.bodies.items():
+            self._bodies.setdefault(digest, body)
         return plan.committed
 
     def flush(self) -> None:
         """Write what was added: one statement per table for the whole batch."""
-        self._write_bodies()
+        self.cursor.run_many(_INSERT_BODY, [_body_row(digest, body) for digest, body in self._bodies.items()])
         if not self._entries:
             return
         rows = [{"log": new.log.value, "index": new.index, "entry": new.raw} for new in self._entries]
-        self.connection.execute(insert(schema.entries), rows)
+        self.cursor.run_many(_INSERT_ENTRY, rows)
         nodes = [
             {"log": new.log.value, "level": node.level, "index": node.index, "hash": node.digest}
             for new in self._entries
-            for node in new.nodes
-            if node.level
+            for node in new.nodes[1:]  # the leaf is the hash of its entry
         ]
-        if nodes:
-            self.connection.execute(insert(schema.subtrees), nodes)
+        self.cursor.run_many(_INSERT_SUBTREE, nodes)
         for log in Log:
             self._write_head(log)
 
@@ -101,44 +109,23 @@ class Turn:
         before, after = self._start.of(log), self.heads.of(log)
         if before.size == after.size:
             return
-        table = schema.logs
-        moved = self.connection.execute(
-            update(table)
-            .where(table.c.log == log.value, table.c.size == before.size)
-            .values(size=after.size, frontier=b"".join(after.nodes))
-        )
-        if moved.rowcount != 1:  # a second process writes this store: our tree would fork
+        place = {"of_log": log.value, "of_size": before.size}
+        if self.cursor.run(_MOVE_HEAD, {**place, "size": after.size, "frontier": b"".join(after.nodes)}) != 1:
+            # a second process writes this store: our tree would fork
             raise UnavailableError("STORE_UNWRITABLE", f"expected the {log.value} log at size {before.size}")
 
     def _check_bodies(self, entries: Iterable[NewEntry], given: dict[bytes, Body]) -> None:
         """A follower refuses an entry whose statement is missing, so none is ever logged without it."""
-        named = {
-            digest
-            for new in entries
-            if new.log is Log.MONEY
-            for digest in statements_of(parse_entry(new.raw))
-            if digest not in given and digest not in self._bodies
-        }
-        if missing := named - self._stored(named):
-            raise MalformedError("MISSING_BODY", f"expected the statement {min(missing).hex()}")
+        for digest in (digest for new in entries for digest in new.names):
+            if digest in given or digest in self._bodies:
+                continue
+            if self.cursor.first(_FIND_BODY, {"digest": digest}) is None:
+                raise MalformedError("MISSING_BODY", f"expected the statement {digest.hex()}")
 
-    def _stored(self, digests: Iterable[bytes]) -> set[bytes]:
-        wanted, found = list(digests), set[bytes]()
-        column = schema.bodies.c.digest
-        for start in range(0, len(wanted), MAX_KEYS_IN_QUERY):
-            part = wanted[start : start + MAX_KEYS_IN_QUERY]
-            found |= set(self.connection.scalars(select(column).where(column.in_(part))))
-        return found
 
-    def _write_bodies(self) -> None:
-        known = self._stored(self._bodies)
-        rows = []
-        for digest, body in self._bodies.items():
-            if digest not in known:
-                form, value = write_body(body)
-                rows.append({"digest": digest, "form": form, "value": value})
-        if rows:
-            self.connection.execute(insert(schema.bodies), rows)
+def _body_row(digest: bytes, body: Body) -> Row:
+    form, value = write_body(body)
+    return {"digest": digest, "form": form, "value": value}
 
 
 @dataclass(frozen=True, slots=True)
