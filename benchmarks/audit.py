@@ -31,7 +31,6 @@ from custody.replay import export_keys, replay
 WRITERS = 64
 SMALL, LARGE = 1_000, 1_000_000
 ROUNDS = 5
-LATENCY_FLUSHES = 40  # how many of the disk's flushes give the median one
 COULD_NOT_MEASURE = 2
 
 
