@@ -237,7 +237,7 @@ class _Replay:
             return Refused("PSBT_MISSING", f"the PSBT of {logged.release.txid[::-1].hex()}", "none, and nothing pruned")
         try:
             return judge_again(logged, self._history, self._state.notices, self._export.bodies, psbt, book)
-        except MalformedError as error:
+        except CustodyError as error:
             return Refused(error.code, "what protocol.md says of it", error.message)
 
     def _check_final(self, final: _Final) -> None:
