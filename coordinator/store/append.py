@@ -90,10 +90,12 @@ def _bounded(value: Json) -> Json:
 
 
 def _money_bodies(heads: Heads, change: Change) -> tuple[MoneyBody, ...]:
+    if not change.money:
+        return ()
     if any(wanted.kind is EntryKind.WITNESS for wanted in change.money):
         raise MalformedError("WITNESS_ENTRY", "expected the store alone to write WITNESS entries")
     vouched = heads.cosigned
-    if not change.money or vouched is None or heads.money.size == 0 or vouched[0] != heads.money.size:
+    if vouched is None or heads.money.size == 0 or vouched[0] != heads.money.size:
         return change.money  # nothing in front of it to cover, or its checkpoint does not end here
     return (MoneyBody(EntryKind.WITNESS, Witnessed(vouched[1])), *change.money)
 

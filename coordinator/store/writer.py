@@ -10,6 +10,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -155,6 +156,7 @@ class Writer:
         self.heads = heads
         self._engine = engine
         self._are_heads_known = True
+        self._connection: Connection | None = None  # kept between batches: taking one costs as much as a small batch
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._is_closed = False
         self._door = threading.Lock()  # nothing is put behind the None that ends the thread
@@ -190,6 +192,8 @@ class Writer:
             jobs, is_open = self._take()
             if jobs:
                 _deliver(jobs, self._commit(jobs))
+        if self._connection is not None:
+            self._connection.close()
 
     def _take(self) -> tuple[list[_Job], bool]:
         """Return all that waits, up to a batch, and whether more may come."""
@@ -209,18 +213,29 @@ class Writer:
 
     def _commit(self, jobs: list[_Job]) -> list[_Outcome]:
         try:
-            with self._engine.begin() as connection:
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            with self._connection.begin():
+                connection = self._connection
                 turn = Turn(connection, self.heads if self._are_heads_known else read_heads(connection))
                 outcomes = [_run(job, turn) for job in jobs]
                 turn.flush()
         except (SQLAlchemyError, UnavailableError) as error:
-            self._are_heads_known = False
+            self._forget()
             return [_Outcome(error=_unwritable(error))] * len(jobs)
         except Exception as error:  # the thread's main: it must live, and every caller must hear
-            self._are_heads_known = False
+            self._forget()
             return [_Outcome(error=error)] * len(jobs)
         self.heads, self._are_heads_known = turn.heads, True
         return outcomes
+
+    def _forget(self) -> None:
+        """Begin the next batch with a connection of its own and the trees as they are on disk."""
+        self._are_heads_known = False
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(SQLAlchemyError):  # what is broken is thrown away by the pool
+                connection.close()
 
 
 def read_heads(connection: Connection) -> Heads:
