@@ -88,11 +88,11 @@ def _check(value: Json, depth: int) -> None:
             raise MalformedError("NOT_CANONICAL_VALUE", f"expected an integer inside 2^53 - 1, found {value}")
     elif isinstance(value, dict):
         for key, item in value.items():
-            if not isinstance(key, str) or not key.isascii():
+            if not (type(key) is str or isinstance(key, str)) or not key.isascii():
                 raise MalformedError("NOT_CANONICAL_VALUE", "expected ASCII keys")
             if type(item) is not str or depth == 1:  # most values are text, which needs no second look
                 _check(item, depth - 1)
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, (list, tuple)):
         for item in value:
             _check(item, depth - 1)
     else:
