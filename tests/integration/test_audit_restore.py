@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from coordinator.__main__ import main as coordinator_main
 from coordinator.exporting import export_lines
 from coordinator.restoring import read_file, refuse_rolled_back, replay
 from coordinator.session import Stage
@@ -18,11 +21,31 @@ from custody.audit import Log
 from custody.errors import IntegrityError
 from custody.replay import verify
 from custody.withdrawal import Withdrawal
+from signer_node.__main__ import main as signer_main
 from signer_node.followed import Followed
 from tests.integration.harness import Organisation, close, genesis_of, organise
 
 pytestmark = pytest.mark.slow
 GENESIS = genesis_of()
+CONFIG = """
+listen = "127.0.0.1:0"
+database = "sqlite:///{here}/store.db"
+genesis = "genesis.json"
+log_key = "log.key"
+witnesses = []
+[chain]
+kind = "embedded"
+directory = "chain"
+confirmations = 1
+[tls]
+ca = "ca.pem"
+certificate = "coordinator.pem"
+key = "coordinator.key"
+[tiles]
+listen = "127.0.0.1:0"
+[stream]
+file = "events.jsonl"
+"""
 
 
 @pytest_asyncio.fixture
@@ -166,3 +189,31 @@ async def test_start_given_fresh_or_whole_database_is_fine(tmp_path: Path) -> No
     await found.restart()
     await check(found)
     await close(found)
+
+
+async def test_commands_given_a_node_and_a_stream_put_the_logs_back(
+    restored: Organisation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The documented commands do it: export-log on a node, then --replay with each file."""
+    here = restored.directory
+    await restored.parts.store.close()
+    (here / "alpha" / "genesis.json").write_bytes(GENESIS.signed.to_bytes())
+    (here / "genesis.json").write_bytes(GENESIS.signed.to_bytes())
+    node = 'name = "alpha"\nnetwork = "regtest"\nstate = "alpha"\nbackend = "sealed-file:///none"\n'
+    (here / "node.toml").write_text(node)
+    (here / "coordinator.toml").write_text(CONFIG)
+
+    exported = await asyncio.to_thread(
+        signer_main, ["export-log", "--config", str(here / "node.toml"), "--out", str(here / "money.deltas")]
+    )
+    codes = [
+        await asyncio.to_thread(coordinator_main, ["--config", str(here / "coordinator.toml"), "--replay", str(file)])
+        for file in (here / "money.deltas", here / "events.jsonl")
+    ]
+    restored.start()
+    await check(restored)
+
+    assert (exported, codes) == (0, [0, 0])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("money", 0) > 0 for line in lines[1:]] == [True, False]
+    assert [line.get("events", 0) > 0 for line in lines[1:]] == [False, True]
