@@ -329,12 +329,13 @@ async def _conflicted(parts: Parts, held: Held, withdrawal: Withdrawal, refused:
 async def _has_waited(parts: Parts, held: Held, judged: Judged, allow: Allow, now: int) -> bool:
     """Return whether the rules' delay has run since the NOTICE; write the NOTICE where there is none yet."""
     noticed = [t for digest, t in judged.state.notices if digest == held.value.digest]
-    if noticed:
-        return now >= min(noticed) + allow.delay.seconds
-    notice = MoneyBody(EntryKind.NOTICE, Notice(held.value.digest))
-    with around(parts.hook, Effect.NOTICE):
-        await parts.store.record(Change(now, money=(notice,), bodies=(held.value.withdrawal,)))
-    await parts.logs.fresh(Log.MONEY)  # the delay runs from the witnesses' word, so ask for it now
+    if noticed and now >= min(noticed) + allow.delay.seconds:
+        return True
+    if not noticed:
+        notice = MoneyBody(EntryKind.NOTICE, Notice(held.value.digest))
+        with around(parts.hook, Effect.NOTICE):
+            await parts.store.record(Change(now, money=(notice,), bodies=(held.value.withdrawal,)))
+    await parts.logs.fresh(Log.MONEY)  # the delay runs from the witnesses' word: asked for until it is there
     return False
 
 
