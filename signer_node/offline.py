@@ -14,7 +14,7 @@ from signer_node.backends.port import Backend
 from signer_node.ceremony import access_of, identity_seed, pinned
 from signer_node.clock import Clock
 from signer_node.config import NodeConfig
-from signer_node.effects import Hook, no_hook
+from signer_node.effects import Effect, Hook, around, no_hook
 from signer_node.followed import Followed
 from signer_node.inbox import Inbox
 from signer_node.journal import Journal
@@ -67,14 +67,15 @@ def open_node(
     )
 
 
-async def answer_file(node: Node, bundle_path: Path, answer_path: Path) -> Answer:
-    """Answer the bundle in `bundle_path` into `answer_path` and return the answer.
+async def answer_file(node: Node, bundle_path: Path, answer_path: Path, hook: Hook = no_hook) -> Answer:
+    """Answer the bundle in `bundle_path` into `answer_path` and return the answer; `hook` is called around the writing.
 
     Raises:
         CustodyError: nothing was written.
     """
     answer = await node.answer(read_carried(bundle_path))
-    write_carried(answer_path, answer.to_bytes())
+    with around(hook, Effect.ANSWER):
+        write_carried(answer_path, answer.to_bytes())
     return answer
 
 
