@@ -32,7 +32,7 @@ from signer_node.statements import write_signed
 from signer_node.tls import client_credentials
 from signer_node.witness_dial import dial_for_ever
 from signer_node.witness_money import WitnessHome, WitnessPair, open_pair
-from signer_node.witness_wire import checkpoint_response, cosign_request, delta_response
+from signer_node.witness_wire import ASK_AGAIN, checkpoint_response, cosign_request, delta_response
 
 HEARTBEAT_SECONDS = 3  # routing picks another signer within 10 s of the last one
 RECONNECT_SECONDS = (0.2, 5.0)  # first and longest wait between dials; each wait is drawn at random below its bound
@@ -213,7 +213,8 @@ def _vouch(courier: Courier, asked: wire.WitnessQuestion) -> wire.WitnessAnswer:
     except UnavailableError as error:
         answer = Refused(error.code, "a durable state", error.message)
     if isinstance(answer, Refused):
-        log.warning("checkpoint.refused", node=courier.node.pinned.node, code=answer.code, size=size)
+        say = log.info if answer.code in ASK_AGAIN else log.warning
+        say("checkpoint.refused", node=courier.node.pinned.node, code=answer.code, size=size)
     if is_delta:
         return wire.WitnessAnswer(id=asked.id, delta=delta_response(answer, size))
     return wire.WitnessAnswer(id=asked.id, checkpoint=checkpoint_response(answer, size))

@@ -33,7 +33,7 @@ from signer_node.tls import Peer, peer_of, server_credentials
 from signer_node.witness import CosignRequest
 from signer_node.witness_money import WitnessHome, WitnessPair, open_pair
 from signer_node.witness_store import make_key
-from signer_node.witness_wire import checkpoint_response, cosign_request, delta_response, refusal_message
+from signer_node.witness_wire import ASK_AGAIN, checkpoint_response, cosign_request, delta_response, refusal_message
 
 MAX_REQUEST_BYTES = MAX_DELTA_BYTES + 64 * 1024  # the largest is a delta in its envelope
 MAX_CALLS = 32  # one coordinator, a few nodes and whoever posts; the rest is a flood
@@ -116,7 +116,8 @@ class WitnessService(witness_pb2_grpc.WitnessServiceServicer):
         await _admit(context, _LOG_HOLDER)
         answer, size = await self._in_turn(lambda: self._cosign(cosign_request(request)), context)
         if isinstance(answer, Refused):
-            log.warning("checkpoint.refused", origin=request.origin, code=answer.code, size=size)
+            say = log.info if answer.code in ASK_AGAIN else log.warning
+            say("checkpoint.refused", origin=request.origin, code=answer.code, size=size)
         else:
             log.info("checkpoint.cosigned", origin=request.origin, size=size)
         return checkpoint_response(answer, size)

@@ -6,6 +6,8 @@ from custody.errors import Refused
 from custody.v1 import statement_pb2, witness_pb2
 from signer_node.witness import CosignRequest
 
+ASK_AGAIN = frozenset({"WITNESS_BEHIND", "WITNESS_STALE_SIZE"})  # they say where the witness is: nothing is wrong
+
 
 def cosign_request(message: witness_pb2.AddCheckpointRequest) -> CosignRequest:
     """Return what is asked in `message`, of a stand-alone witness or over a node's stream."""
