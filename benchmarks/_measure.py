@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 Job = Callable[[], object]
-LEAST_SAMPLE_S = 0.004  # shorter jobs are repeated inside one sample, so that the clock's own cost disappears
+LEAST_SAMPLE_S = 0.02  # shorter jobs are repeated inside one sample: neither the clock nor cold caches are in it
 MAX_REPEATS = 200
 
 

@@ -61,9 +61,10 @@ class Embit:
         psbt = PSBT.parse(self._case.raw)
         return lambda: [psbt.sighash(at) for at in range(len(psbt.inputs))]
 
-    def derive(self, branch: int, index: int) -> bytes:
-        """Return the witness script at branch/index."""
-        return bytes(self.descriptor.derive(index, branch_index=branch).witness_script().data)
+    def derive(self, branch: int, index: int) -> tuple[bytes, bytes]:
+        """Return both scripts at branch/index, as a `WalletScript` has them."""
+        derived = self.descriptor.derive(index, branch_index=branch)
+        return bytes(derived.script_pubkey().data), bytes(derived.witness_script().data)
 
     def _check(self, scope: object, script: object) -> None:
         path = next(iter(scope.bip32_derivations.values())).derivation  # type: ignore[attr-defined]  # untyped

@@ -7,6 +7,9 @@ give the same bytes in every implementation, and a signer has no freedom to leak
 
 from __future__ import annotations
 
+import ctypes
+import sys
+
 from coincurve import PrivateKey, PublicKeyXOnly
 from coincurve._libsecp256k1 import ffi, lib
 from coincurve.context import GLOBAL_CONTEXT
@@ -20,6 +23,8 @@ _CONTEXT = GLOBAL_CONTEXT.ctx
 _ZERO_AUX = bytes(32)
 _EVEN_PREFIX = b"\x02"
 _COMPRESSED = lib.SECP256K1_EC_COMPRESSED
+_SECOND = getattr(sys.modules[second.ecdsa_sign.__module__], "_secp", None)  # None where embit fell back to Python
+_Buffer = ctypes.c_char * 64  # a parsed key or signature
 MAX_DER_BYTES = 72  # 33-byte r and 33-byte s are impossible with low S; 72 bounds every strict encoding
 
 
@@ -169,10 +174,16 @@ def ecdsa_verify_second(pubkey: bytes, digest: bytes, der: bytes) -> bool:
 
     pubkey: 33 bytes, or 65 of `uncompressed`, which spares a square root; the library proves either to be on the curve.
     """
-    try:
-        return bool(second.ecdsa_verify(second.ecdsa_signature_parse_der(der), digest, second.ec_pubkey_parse(pubkey)))
-    except ValueError:
+    if _SECOND is None:
+        raise IntegrityError("CURVE_NOT_NATIVE", "expected a native second secp256k1")
+    if len(pubkey) not in (33, 65) or len(digest) != 32 or len(der) > MAX_DER_BYTES:
         return False
+    key, parsed, context = _Buffer(), _Buffer(), _SECOND.ctx
+    return bool(
+        _SECOND.secp256k1_ec_pubkey_parse(context, key, pubkey, len(pubkey))
+        and _SECOND.secp256k1_ecdsa_signature_parse_der(context, parsed, der, len(der))
+        and _SECOND.secp256k1_ecdsa_verify(context, parsed, digest, key)
+    )
 
 
 def schnorr_sign(secret: bytes, digest: bytes) -> bytes:

@@ -270,8 +270,8 @@ def _read_maps(
         if skimmed is None:
             found.append(kind(_read_map(reader, rules.where, rules.version)))
         else:
-            values, kinds, hint, reader.at = skimmed
-            found.append(kind.skimmed(raw[at : reader.at], at, values, kinds, hint))
+            found.append(kind.skimmed(raw, at, skimmed))
+            reader.at = skimmed[3]
     return tuple(found)
 
 

@@ -66,11 +66,11 @@ class FieldMap:
     values: key -> value.  kinds: bit k is set where there is a field of type k.
     """
 
-    __slots__ = ("_at", "_fields", "_source", "hint", "kinds", "values")
+    __slots__ = ("_end", "_fields", "_source", "_start", "hint", "kinds", "values")
 
     def __init__(self, fields: Sequence[Field]) -> None:
         self._fields: tuple[Field, ...] | None = tuple(fields)
-        self._source, self._at = b"", 0
+        self._source, self._start, self._end = b"", 0, 0
         self.values = {field.key: field.value for field in fields}
         self.hint = b""
         self.kinds = 0
@@ -78,11 +78,11 @@ class FieldMap:
             self.kinds |= 1 << field.type
 
     @classmethod
-    def skimmed(cls, source: bytes, at: int, values: dict[bytes, bytes], kinds: int, hint: bytes) -> Self:
-        """Return the map that `source` is, read from a PSBT at offset `at` by `custody.psbt_skim`."""
+    def skimmed(cls, source: bytes, start: int, read: tuple[dict[bytes, bytes], int, bytes, int]) -> Self:
+        """Return the map at `start` of the PSBT `source`, as `custody.psbt_skim.skim_map` read it."""
         found = cls.__new__(cls)
-        found._fields, found._source, found._at = None, source, at
-        found.values, found.kinds, found.hint = values, kinds, hint
+        found._fields, found._source, found._start = None, source, start
+        found.values, found.kinds, found.hint, found._end = read
         return found
 
     def __eq__(self, other: object) -> bool:
@@ -95,7 +95,7 @@ class FieldMap:
     def fields(self) -> tuple[Field, ...]:
         """The fields, in order."""
         if self._fields is None:
-            self._fields = tuple(_walk(self._source, self._at))
+            self._fields = tuple(_walk(self._source[self._start : self._end], self._start))
         return self._fields
 
     def value(self, kind: int) -> bytes | None:
@@ -113,7 +113,7 @@ class FieldMap:
 
     def serialize(self) -> bytes:
         """Return the map with its end mark."""
-        return self._source or b"".join(field.serialize() for field in self.fields) + b"\0"
+        return self._source[self._start : self._end] or b"".join(field.serialize() for field in self.fields) + b"\0"
 
 
 def _walk(source: bytes, at: int) -> Iterator[Field]:

@@ -6,11 +6,12 @@ import struct
 from collections.abc import Sequence
 from hashlib import sha256
 
-from custody.reader import sized
-from custody.transaction import Transaction, TxOut, hash256
+from custody.reader import compact_size, sized
+from custody.transaction import Transaction, hash256
 
 SIGHASH_ALL = 1
-_NUMBER = struct.Struct("<I")
+_TYPE = SIGHASH_ALL.to_bytes(4, "little")
+_INPUT = struct.Struct("<36sB4s")  # outpoint, length of an empty scriptSig, sequence
 _AMOUNT = struct.Struct("<Q")
 
 
@@ -21,16 +22,16 @@ def segwit_digests(transaction: Transaction, scripts: Sequence[tuple[bytes, int]
         transaction: unsigned or signed; signatures do not enter.
         scripts: (script code, amount in sats of the spent output) per input.
     """
-    inputs = transaction.inputs
-    number, amount_of = _NUMBER.pack, _AMOUNT.pack
-    outpoints = [txin.outpoint.txid + number(txin.outpoint.vout) for txin in inputs]
-    sequences = [number(txin.sequence) for txin in inputs]
-    head = number(transaction.version) + hash256(b"".join(outpoints)) + hash256(b"".join(sequences))
-    tail = (
-        hash256(b"".join(map(TxOut.serialize, transaction.outputs)))
-        + number(transaction.locktime)
-        + number(SIGHASH_ALL)
-    )
+    raw = transaction.serialize_stripped()
+    start = 4 + len(compact_size(len(transaction.inputs)))
+    end = start + _INPUT.size * len(transaction.inputs)
+    outpoints, lengths, sequences = zip(*_INPUT.iter_unpack(raw[start:end]), strict=True)
+    if any(lengths):  # of scriptSigs, which do not enter; where all are 0, every input was read at its place
+        return segwit_digests(transaction.unsigned(), scripts)
+    head = raw[:4] + hash256(b"".join(outpoints)) + hash256(b"".join(sequences))
+    outputs = raw[end + len(compact_size(len(transaction.outputs))) : -4]
+    tail = hash256(outputs) + raw[-4:] + _TYPE
+    amount_of = _AMOUNT.pack
     return tuple(
         [
             sha256(

@@ -133,21 +133,24 @@ def accept(psbt: Psbt, facts: Facts, book: ScriptBook, signatures: Iterable[Inpu
     scripts = [book.script(fact.branch, fact.index) for fact in facts.inputs]
     filed: list[dict[int, InputSignature]] = [{} for _ in scripts]
     rejected: list[Rejected] = []
-    verifier = curve.Verifier()
+    verify = curve.Verifier().verify
     for signature in signatures:
         at = signature.input_index
         if not 0 <= at < len(scripts):
             rejected.append(Rejected(signature, "SIGNATURE_INPUT", None))
             continue
         script = scripts[at]
-        owner = script.pubkeys.index(signature.pubkey) if signature.pubkey in script.pubkeys else None
-        if owner is None:
+        try:
+            owner = script.pubkeys.index(signature.pubkey)
+        except ValueError:
             rejected.append(Rejected(signature, "SIGNATURE_KEY", None))
-        elif signature.signature[-1:] != _ALL:
+            continue
+        der = signature.signature
+        if der[-1:] != _ALL:
             rejected.append(Rejected(signature, "SIGNATURE_TYPE", owner))
-        elif not verifier.verify(script.points[owner], digests[at], signature.signature[:-1]):
+        elif not verify(script.points[owner], digests[at], der[:-1]):
             rejected.append(Rejected(signature, "SIGNATURE_INVALID", owner))
-        elif filed[at].setdefault(owner, signature) != signature:
+        elif (kept := filed[at].setdefault(owner, signature)) is not signature and kept != signature:
             rejected.append(Rejected(signature, "SIGNATURE_DIFFERS", owner))
     signed = frozenset(range(len(book.wallet.keys))).intersection(*filed)
     return Accepted(book.wallet.threshold, tuple(filed), tuple(rejected), signed)
