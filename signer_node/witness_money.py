@@ -106,7 +106,9 @@ class MoneyWitness(Witness):
         if checkpoint.size < state.size:
             return Refused("WITNESS_ROLLED_BACK", f"size {state.size}, as followed", f"size {checkpoint.size}")
         if checkpoint.root != state.frontier.root:
-            return Refused("WITNESS_FORK", f"root {state.frontier.root.hex()}", checkpoint.root.hex())
+            forked = Refused("WITNESS_FORK", f"root {state.frontier.root.hex()}", checkpoint.root.hex())
+            self._remember(forked, request)
+            return forked
         if late := withheld(state, self.inbox.held, self._clock()):
             said = f"{late.signed.kind.name} {late.signed.digest.hex()} in the log, held since {late.received_at}"
             return Refused("WITNESS_WITHHELD", said, f"{state.size} entries without it")

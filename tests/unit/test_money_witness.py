@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,21 @@ def test_money_witness_given_a_log_without_a_held_statement_refuses_until_it_is_
     assert again.said == "WITNESS_WITHHELD"
     world.freeze("dave")
     assert again.said == ""
+
+
+def test_money_witness_given_another_tree_of_its_size_keeps_both_signed_checkpoints(tmp_path: Path) -> None:
+    """The log key signed two histories: whoever asks this machine can prove it."""
+    world, watcher = watched(tmp_path)
+    world.freeze("dave")
+    other = WatchedWorld(GENESIS, NOW, liars=("w1",), clock=world.clock)
+    other.freeze("erin")
+
+    answer, _ = watcher.pair.answer(CosignRequest(GENESIS.origin("money"), 1, (), other.note()))
+    evidence = json.loads((watcher.home.state / "money.fork").read_bytes())
+
+    assert isinstance(answer, Refused)
+    assert answer.code == "WITNESS_FORK"
+    assert evidence == {"ours": world.note(), "theirs": other.note()}
 
 
 def test_money_witness_restored_from_yesterday_does_not_start(tmp_path: Path) -> None:
