@@ -120,6 +120,19 @@ class Logged:
         return abs(self.entry.time - self.t) <= ENTRY_TIME_TOLERANCE_S
 
 
+@dataclass(frozen=True, slots=True)
+class Papers:
+    """What an export holds of one release. bodies: by digest.  notices: (withdrawal digest, T) of the whole log so far.
+
+    psbt: its transaction, or None where it was pruned; then the entry speaks for it.  book: its wallet's scripts.
+    """
+
+    bodies: Mapping[bytes, Body]
+    notices: tuple[tuple[bytes, int], ...]
+    psbt: Psbt | None
+    book: ScriptBook
+
+
 def why_inadmissible(logged: Logged, bodies: Mapping[bytes, Body]) -> Refused:
     """Return why a RELEASE that the follower did not count is inadmissible."""
     try:
@@ -130,27 +143,17 @@ def why_inadmissible(logged: Logged, bodies: Mapping[bytes, Body]) -> Refused:
     return found or Refused("RELEASE_MISMATCH", "a release that says what its withdrawal says", "another")
 
 
-def judge_again(
-    logged: Logged,
-    history: History,
-    notices: tuple[tuple[bytes, int], ...],
-    bodies: Mapping[bytes, Body],
-    psbt: Psbt | None,
-    book: ScriptBook,
-) -> Facts | Refused:
+def judge_again(logged: Logged, history: History, papers: Papers) -> Facts | Refused:
     """Return what the transaction of an admissible release does, or why it should not have been made.
 
     Args:
         logged: the release.
         history: every admissible release in front of it.
-        notices: (withdrawal digest, T) of what was made known.
-        bodies: statements by digest.
-        psbt: its transaction, or None where the export no longer holds it; then the entry speaks for it.
-        book: its wallet's scripts.
+        papers: what the export holds of it.
     """
     # Plan: 1 the transaction is the logged one · 2 it is what was asked, change and fee in bounds · 3 rules · 4 once.
-    release, policy = logged.release, logged.before.policy
-    withdrawal, _, approvals = _statements(release, bodies)
+    release, policy, psbt, book = logged.release, logged.before.policy, papers.psbt, papers.book
+    withdrawal, _, approvals = _statements(release, papers.bodies)
     limits = ShapeLimits(
         highest_change_index=history.highest_change_index(release.wallet_id),
         change_floor_sats=policy.limits.change_floor_sats,
@@ -159,7 +162,7 @@ def judge_again(
     facts = _facts_of_entry(release, book, limits) if psbt is None else read_facts(psbt, book, limits)
     if isinstance(facts, Refused):
         return facts
-    state = replace(logged.before, releases=history.beside(withdrawal, release), notices=notices, tail=())
+    state = replace(logged.before, releases=history.beside(withdrawal, release), notices=papers.notices, tail=())
     family = family_of(state, withdrawal)
     digests = tuple(approval.digest for approval, _ in approvals)
     if family is None or (psbt is not None and release != release_of(withdrawal, digests, facts, family, release.time)):
@@ -168,45 +171,35 @@ def judge_again(
         policy.limits, facts.fee_sats, facts.vsize_vb
     ):
         return refused
-    refused = _judge_at(logged.t, logged, state, history, facts, withdrawal, approvals, book)
-    if refused is None or not logged.is_dated or logged.entry.time == logged.t:
-        return refused or facts
-    again = _judge_at(logged.entry.time, logged, state, history, facts, withdrawal, approvals, book)
-    return facts if again is None else refused
-
-
-def _judge_at(
-    at: int,
-    logged: Logged,
-    state: State,
-    history: History,
-    facts: Facts,
-    withdrawal: Withdrawal,
-    approvals: tuple[tuple[Approval, Signed], ...],
-    book: ScriptBook,
-) -> Refused | None:
-    """Return what rules and payments so far say at `at` (UTC seconds)."""
-    policy, family = state.policy, logged.release.family
     case = Case(
         withdrawal=withdrawal,
         facts=facts,
         approvals=approvals,
-        families=history.families(policy, at, family),
-        family=family,
-        time=Interval(at, at),
+        families=(),
+        family=release.family,
+        time=Interval(logged.t, logged.t),
         t_release=logged.t,
         own_scripts=own_payees(facts, book),
     )
-    decision = decide(policy, case)
+    refused = _judge_at(logged.t, case, state, history)
+    if refused is None or not logged.is_dated or logged.entry.time == logged.t:
+        return refused or facts
+    return facts if _judge_at(logged.entry.time, case, state, history) is None else refused
+
+
+def _judge_at(at: int, case: Case, state: State, history: History) -> Refused | None:
+    """Return what rules and payments so far say at `at` (UTC seconds)."""
+    families = history.families(state.policy, at, case.family)
+    decision = decide(state.policy, replace(case, time=Interval(at, at), families=families))
     if isinstance(decision, Deny):
         return decision.refused
     if not isinstance(decision, Allow):
         lack = decision.missing[0]
         return Refused("APPROVALS_MISSING", f"{lack.needed} of {lack.of} by rule {lack.rule}", str(len(lack.have)))
-    noticed = [t for digest, t in state.notices if digest == withdrawal.digest]
+    noticed = [t for digest, t in state.notices if digest == case.withdrawal.digest] if decision.delay.seconds else []
     if decision.delay.seconds and (not noticed or at < min(noticed) + decision.delay.seconds):
         return Refused("DELAY_RUNNING", f"a NOTICE {decision.delay.seconds} s before", "none as old")
-    return pays_once(withdrawal, facts, state, at)
+    return pays_once(case.withdrawal, case.facts, state, at)
 
 
 def _statements(

@@ -31,7 +31,7 @@ from custody.fields import Fields
 from custody.follow import State, append, settled, start, time_of, witness_keys
 from custody.genesis import Genesis, check_signed, parse_genesis
 from custody.psbt import MAGIC, Psbt, parse
-from custody.rejudge import History, Logged, judge_again, why_inadmissible
+from custody.rejudge import History, Logged, Papers, judge_again, why_inadmissible
 from custody.sighash import SIGHASH_ALL
 from custody.signatures import sighashes
 from custody.statements import Signed
@@ -236,7 +236,8 @@ class _Replay:
         if psbt is None and not self._has_pruned:
             return Refused("PSBT_MISSING", f"the PSBT of {logged.release.txid[::-1].hex()}", "none, and nothing pruned")
         try:
-            return judge_again(logged, self._history, self._state.notices, self._export.bodies, psbt, book)
+            papers = Papers(self._export.bodies, self._state.notices, psbt, book)
+            return judge_again(logged, self._history, papers)
         except CustodyError as error:
             return Refused(error.code, "what protocol.md says of it", error.message)
 
