@@ -9,9 +9,7 @@ from custody.facts import Facts
 from custody.withdrawal import Withdrawal
 
 
-def release_of(
-    withdrawal: Withdrawal, approvals: Sequence[bytes], facts: Facts, family: bytes, time: int
-) -> Release:
+def release_of(withdrawal: Withdrawal, approvals: Sequence[bytes], facts: Facts, family: bytes, time: int) -> Release:
     """Return the release that permits exactly the transaction of `facts` for `withdrawal`.
 
     Args:
