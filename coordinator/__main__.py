@@ -1,6 +1,6 @@
 """`python3 -m coordinator --config F`: serve. With `--replay FILE`: put back what a restored database lacks, once.
 
-`python3 -m coordinator --make-log-key FILE`: make the log's key, once.
+`python3 -m coordinator --make-log-key FILE --passphrase FILE`: make the log's key, once, sealed in a file.
 
 Exit codes: 0 stopped as asked, 1 breakage, 2 usage.
 """
@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from coordinator.config import load_config
-from custody import ed25519
+from coordinator.log_key import make_sealed
 from custody.errors import CustodyError
 
 
@@ -25,8 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="coordinator", description="Collects, routes, combines, broadcasts, records.")
     parser.add_argument("--config", type=Path, help="serve with this TOML file")
     parser.add_argument(
-        "--make-log-key", type=Path, metavar="FILE", help="make the log's key and print its public half"
+        "--make-log-key", type=Path, metavar="FILE", help="make the log's key, sealed, and print its public half"
     )
+    parser.add_argument("--passphrase", type=Path, metavar="FILE", help="with --make-log-key: what to seal it under")
     parser.add_argument(
         "--replay", type=Path, metavar="FILE", help="put back log entries that a restored database lacks, then stop"
     )
@@ -35,7 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail("OPTIMIZED", "expected python without -O: libraries check with assert")
     try:
         if args.make_log_key is not None:
-            return _make_log_key(args.make_log_key)
+            if args.passphrase is None:
+                parser.error("expected --passphrase with --make-log-key")
+            print(json.dumps({"log_key": make_sealed(args.make_log_key, args.passphrase).hex()}))
+            return 0
         if args.config is None:
             parser.error("expected --config or --make-log-key")
         from coordinator.app import put_back, run
@@ -47,15 +50,6 @@ def main(arguments: list[str] | None = None) -> int:
         return asyncio.run(run(load_config(args.config)))
     except CustodyError as error:
         return _fail(error.code, error.message)
-
-
-def _make_log_key(path: Path) -> int:
-    seed = os.urandom(32)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(seed.hex())
-    print(json.dumps({"log_key": ed25519.public_key(seed).hex()}))
-    return 0
 
 
 def _fail(code: str, message: str) -> int:

@@ -17,6 +17,7 @@ from coordinator.clock import Clock, SystemClock
 from coordinator.config import Config
 from coordinator.effects import Hook, no_hook
 from coordinator.followed import Followed
+from coordinator.log_key import LogKey, free_text_secret, open_sealed
 from coordinator.logging import configure, stdout_logger
 from coordinator.logs import LogPins, Logs, WitnessPort
 from coordinator.outbox import Outbox
@@ -37,8 +38,8 @@ from coordinator.store.sql import SqlStore
 from coordinator.streaming import EventStream
 from coordinator.tiles import Tiles, TileServer
 from coordinator.tls import TlsFiles
+from coordinator.vault_key import VaultKey, VaultPlace
 from coordinator.witnesses import GrpcWitness, NodeWitness
-from custody import ed25519
 from custody.audit import Log
 from custody.curve import require_native
 from custody.errors import CustodyError, IntegrityError
@@ -78,9 +79,11 @@ async def run(config: Config, hook: Hook = no_hook) -> int:
         dialled = {w.name: GrpcWitness(w.address, _tls(config)) for w in config.witnesses}
         for witness in dialled.values():
             stack.push_async_callback(witness.close)
-        parts = await _parts(config, chain, SystemClock(), hook, dialled, stack)
+        genesis = read_genesis(config.genesis)
+        key = await _open_log_key(config, genesis, stack)
+        parts = await _parts(config, _pins(genesis, key), genesis, chain, hook, dialled, stack)
         await _check_witnesses(parts)
-        calls = RecordedCalls(parts.store, parts.clock, free_text_key(_log_seed(config)))
+        calls = RecordedCalls(parts.store, parts.clock, free_text_key(await free_text_secret(key)))
         server = build_server(_services(parts, chain), config.listen, _tls(config), stdout_logger(), calls)
         await server.start()
         stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
@@ -154,20 +157,21 @@ def read_genesis(path: Path) -> Genesis:
 
 async def _parts(
     config: Config,
+    pins: LogPins,
+    genesis: Genesis,
     chain: EmbeddedChain,
-    clock: Clock,
     hook: Hook,
     dialled: Mapping[str, GrpcWitness],
     stack: AsyncExitStack,
 ) -> Parts:
-    genesis = read_genesis(config.genesis)
+    clock: Clock = SystemClock()
     store = await asyncio.to_thread(SqlStore.open, config.database)
     stack.push_async_callback(store.close)
     outbox, roots = Outbox(), genesis.policy.roots
     by_key = {node.witness_key: node.name for node in roots.nodes if node.witness_key is not None}
     nodes = {w.name: NodeWitness(by_key[w.key], outbox) for w in roots.witnesses if w.key in by_key}
     witnesses: dict[str, WitnessPort] = {**nodes, **dialled}
-    logs = Logs(store, _pins(genesis, _log_seed(config)), witnesses, clock)
+    logs = Logs(store, pins, witnesses, clock)
     return Parts(
         genesis=genesis,
         store=store,
@@ -182,15 +186,19 @@ async def _parts(
     )
 
 
-def _log_seed(config: Config) -> bytes:
-    return bytes.fromhex(config.log_key.read_text().strip())
+async def _open_log_key(config: Config, genesis: Genesis, stack: AsyncExitStack) -> LogKey:
+    if isinstance(config.log_key, VaultPlace):
+        key = VaultKey(config.log_key, genesis.policy.roots.log_key)
+        stack.callback(key.close)
+        return key
+    return await asyncio.to_thread(open_sealed, config.log_key.file, config.log_key.passphrase)
 
 
-def _pins(genesis: Genesis, seed: bytes) -> LogPins:
+def _pins(genesis: Genesis, key: LogKey) -> LogPins:
     roots = genesis.policy.roots
-    if ed25519.public_key(seed) != roots.log_key:
+    if key.public != roots.log_key:
         raise IntegrityError("LOG_KEY_OTHER", "expected the log key that the rules pin")
-    return LogPins(genesis.hash, seed, roots.log_key, witness_keys(genesis.policy), roots.w)
+    return LogPins(genesis.hash, key, roots.log_key, witness_keys(genesis.policy), roots.w)
 
 
 def _services(parts: Parts, chain: EmbeddedChain) -> list[Served]:

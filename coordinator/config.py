@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordinator.vault_key import VaultPlace
 from custody.canonical import Json
 from custody.errors import MalformedError
 from custody.fields import Fields
 
+_ADDRESS = re.compile(r"https://[A-Za-z0-9.-]+:[0-9]{1,5}")
 MAX_CONFIG_BYTES = 64 * 1024  # a coordinator's configuration is one screen
 
 
@@ -32,10 +35,18 @@ class WitnessConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedKey:
+    """The log key sealed in a file, and the file that holds its passphrase; both 0600."""
+
+    file: Path
+    passphrase: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One coordinator.
 
-    listen: host:port.  database: SQLAlchemy URL.  genesis: the signed genesis file.  log_key: hex seed file, 0600.
+    listen: host:port.  database: SQLAlchemy URL.  genesis: the signed genesis file.  log_key: where it is.
     chain: directory of the embedded regtest chain.  confirmations: depth in blocks at which a payment is done.
     tiles: loopback host:port of the read-only tiles of both logs, "" for none.
     stream: file on another host or disk that gets a copy of every event, None for none.
@@ -44,7 +55,7 @@ class Config:
     listen: str
     database: str
     genesis: Path
-    log_key: Path
+    log_key: SealedKey | VaultPlace
     chain: Path
     confirmations: int
     tls: TlsConfig
@@ -72,7 +83,7 @@ def load_config(path: Path) -> Config:
         listen=fields.text("listen"),
         database=fields.text("database", 1024).replace("{here}", str(base)),
         genesis=base / fields.text("genesis"),
-        log_key=base / fields.text("log_key"),
+        log_key=_log_key(fields.fields("log_key"), base),
         chain=base / chain.text("directory"),
         confirmations=chain.integer("confirmations", 1, 1000),
         tls=_tls(fields.fields("tls"), base),
@@ -89,6 +100,29 @@ def _tls(fields: Fields, base: Path) -> TlsConfig:
     tls = TlsConfig(base / fields.text("ca"), base / fields.text("certificate"), base / fields.text("key"))
     fields.done()
     return tls
+
+
+def _log_key(fields: Fields, base: Path) -> SealedKey | VaultPlace:
+    key: SealedKey | VaultPlace
+    if fields.has("vault"):
+        key = VaultPlace(
+            address=_https(fields.text("vault")),
+            key=fields.name("key"),
+            ca=base / fields.text("ca"),
+            role=fields.name("role"),
+            role_id=fields.text("role_id"),
+            wrapped_secret_id=base / fields.text("wrapped_secret_id"),
+        )
+    else:
+        key = SealedKey(base / fields.text("file"), base / fields.text("passphrase"))
+    fields.done()
+    return key
+
+
+def _https(address: str) -> str:
+    if not _ADDRESS.fullmatch(address):
+        raise MalformedError("CONFIG_VAULT", "expected https://HOST:PORT")
+    return address
 
 
 def _only(fields: Fields, key: str) -> str:

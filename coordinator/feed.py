@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from coordinator.followed import statements_in
+from coordinator.log_key import LogKey
 from coordinator.store.port import LogStore
-from custody.audit import Checkpoint, Log, origin_of, range_root, sign_checkpoint, subtrees_of
+from custody.audit import Checkpoint, Log, origin_of, range_root, signed_checkpoint, subtrees_of
 from custody.bundle import MAX_DELTA_BYTES, Delta, LogPart
 
 _FEED_BYTES = 1024 * 1024  # of entries: with what they name usually below the 6 MiB of a delta
 
 
-async def make_feed(store: LogStore, genesis: bytes, log_seed: bytes, first: int, size: int) -> bytes:
+async def make_feed(store: LogStore, genesis: bytes, key: LogKey, first: int, size: int) -> bytes:
     """Return the delta document of entries `first`.. up to `size` at most, its end signed by the log alone.
 
     Args:
         store: whose log.
         genesis: 32 bytes.
-        log_seed: 32 bytes, the log's Ed25519 secret.
+        key: the log's.
         first: index of the first entry that the witness lacks.
         size: where the log stands; above `first`.
     """
@@ -26,12 +27,17 @@ async def make_feed(store: LogStore, genesis: bytes, log_seed: bytes, first: int
         places = tuple(subtrees_of(0, end))
         found = await store.subtrees(Log.MONEY, places)
         root = range_root(_Roots({place: found[place] for place in places}), 0, end)
-        note = sign_checkpoint(Checkpoint(origin_of(genesis, Log.MONEY), end, root), log_seed)
+        note = await sign_head(key, Checkpoint(origin_of(genesis, Log.MONEY), end, root))
         statements = tuple((await statements_in(store, entries)).values())
         document = Delta(genesis, LogPart(first, entries, statements, note)).to_bytes()
         if len(document) <= MAX_DELTA_BYTES or len(entries) == 1:
             return document
         entries = entries[: len(entries) // 2]
+
+
+async def sign_head(key: LogKey, checkpoint: Checkpoint) -> str:
+    """Return the note of `checkpoint`, signed by the log alone. Raises as `LogKey.sign`."""
+    return signed_checkpoint(checkpoint, key.public, await key.sign(checkpoint.body.encode()))
 
 
 class _Roots:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from coordinator.clock import Clock
-from coordinator.feed import make_feed
+from coordinator.feed import make_feed, sign_head
+from coordinator.log_key import LogKey
 from coordinator.store.port import CosignedNotes, LogStore
-from custody import ed25519
 from custody.audit import (
     Checkpoint,
     Cosigned,
@@ -28,7 +28,6 @@ from custody.audit import (
     open_checkpoint,
     origin_of,
     read_cosignature,
-    sign_checkpoint,
     subtrees_of,
     with_lines,
 )
@@ -76,13 +75,13 @@ class FollowingWitness(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LogPins:
-    """Whose logs these are. genesis: 32 bytes.  seed, log_key: the secret and the pinned Ed25519 key, 32 bytes each.
+    """Whose logs these are. genesis: 32 bytes.  key: signs checkpoints.  log_key: the pinned Ed25519 key, 32 bytes.
 
     w: how many of `witnesses` must vouch.
     """
 
     genesis: bytes
-    seed: bytes = field(repr=False)
+    key: LogKey
     log_key: bytes
     witnesses: tuple[WitnessKey, ...]
     w: int
@@ -100,8 +99,8 @@ class Logs:
     """
 
     def __init__(self, store: LogStore, pins: LogPins, witnesses: Mapping[str, WitnessPort], clock: Clock) -> None:
-        if ed25519.public_key(pins.seed) != pins.log_key:
-            raise IntegrityError("LOG_KEY", "expected the secret of the pinned log key, found that of another")
+        if pins.key.public != pins.log_key:
+            raise IntegrityError("LOG_KEY", "expected the pinned log key, found another")
         self.refusals: dict[tuple[Log, str], Refused] = {}
         self._store, self._pins, self._witnesses, self._clock = store, pins, witnesses, clock
         self._sizes: dict[tuple[Log, str], int] = {}  # where each witness is; a wrong guess costs one more question
@@ -109,10 +108,10 @@ class Logs:
         self._locks = {log: asyncio.Lock() for log in Log}
         self._opened: dict[Log, Cosigned] = {}
 
-    def signed(self, log: Log) -> str:
+    async def signed(self, log: Log) -> str:
         """Return the log's checkpoint as it is now, signed by the log key alone."""
         tree = self._store.head(log)
-        return sign_checkpoint(Checkpoint(self._pins.origin(log), tree.size, tree.root), self._pins.seed)
+        return await sign_head(self._pins.key, Checkpoint(self._pins.origin(log), tree.size, tree.root))
 
     async def cosigned(self, log: Log) -> Cosigned | None:
         """Return the largest checkpoint that w witnesses vouched for, with their newest word; None before the first."""
@@ -159,7 +158,7 @@ class Logs:
         return consistency_proof(await self._fetch(log, consistency_ranges(old_size, size)), old_size, size)
 
     async def _collect(self, log: Log) -> Cosigned:
-        note = self.signed(log)
+        note = await self.signed(log)
         lines = await self._ask_all(log, note)
         if len(lines) < self._pins.w:
             said = ", ".join(f"{name} {refused.code}" for (of, name), refused in self.refusals.items() if of is log)
@@ -242,7 +241,7 @@ class Logs:
     async def _feed(self, witness: WitnessKey, port: WitnessPort, size: int) -> Refused | None:
         """Bring a witness that follows up to `size`; return its refusal. One that never said so is not fed."""
         while (at := self._followed.get(witness.name, size)) < size and isinstance(port, FollowingWitness):
-            delta = await make_feed(self._store, self._pins.genesis, self._pins.seed, at, size)
+            delta = await make_feed(self._store, self._pins.genesis, self._pins.key, at, size)
             taken = await port.take_delta(delta)
             if isinstance(taken, Refused):
                 del self._followed[witness.name]  # it may have started anew: let it say again where it is

@@ -332,7 +332,11 @@ def _make_person(stack: Stack, name: str) -> bytes:
 
 
 def _log_key(stack: Stack) -> bytes:
-    return make_person_key(stack.directory / "log.ed25519")
+    sealed, passphrase = stack.directory / "log.sealed", stack.directory / "log.passphrase"
+    write_private_once(passphrase, os.urandom(24).hex().encode())
+    command = [sys.executable, "-m", "coordinator", "--make-log-key", str(sealed), "--passphrase", str(passphrase)]
+    ran = subprocess.run(command, capture_output=True, check=True, stdin=subprocess.DEVNULL)
+    return bytes.fromhex(json.loads(ran.stdout)["log_key"])
 
 
 def _witness_keys(stack: Stack) -> dict[str, bytes]:
@@ -394,7 +398,7 @@ def _write_service_configs(stack: Stack) -> None:
                 f'listen = "{stack.address}"',
                 'database = "sqlite:///{here}/coordinator.db"',
                 'genesis = "genesis.json"',
-                'log_key = "log.ed25519"',
+                'log_key = { file = "log.sealed", passphrase = "log.passphrase" }',
                 f'witnesses = [{{ name = "witness", address = "127.0.0.1:{stack.witness_port}" }}]',
                 "[chain]",
                 'kind = "embedded"',

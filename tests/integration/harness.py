@@ -16,6 +16,7 @@ from coordinator.asking import take_answer
 from coordinator.chain.embedded import EmbeddedChain
 from coordinator.effects import Hook, no_hook
 from coordinator.followed import Followed
+from coordinator.log_key import SeedKey
 from coordinator.logs import LogPins, Logs
 from coordinator.outbox import Link, Outbox
 from coordinator.parts import Parts
@@ -135,7 +136,7 @@ class Organisation:
         """Open everything over the files that are there."""
         store = SqlStore.open(f"sqlite:///{self.directory}/store.db")
         policy = self.genesis.policy
-        pins = LogPins(self.genesis.hash, LOG_SEED, policy.roots.log_key, witness_keys(policy), policy.roots.w)
+        pins = LogPins(self.genesis.hash, SeedKey(LOG_SEED), policy.roots.log_key, witness_keys(policy), policy.roots.w)
         self.parts = Parts(
             genesis=self.genesis,
             store=store,

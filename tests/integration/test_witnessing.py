@@ -17,6 +17,7 @@ import coordinator.tls
 from console.channel import Address
 from console.posting import post_everywhere
 from console.tls import TlsFiles
+from coordinator.log_key import SeedKey
 from coordinator.logs import LogPins, Logs, WitnessesMissingError
 from coordinator.outbox import Link, Outbox
 from coordinator.posted import take_in
@@ -128,7 +129,7 @@ async def test_logs_given_witnesses_that_follow_feed_them_by_chunks_and_name_who
     ports = {f"w{n}": FollowingHere(Watcher(f"w{n}", THREE, tmp_path, clock)) for n in (1, 2, 3)}
     roots = THREE.policy.roots
     keys = tuple(WitnessKey(witness.name, witness.key) for witness in roots.witnesses)
-    logs = Logs(store, LogPins(THREE.hash, LOG_SEED, roots.log_key, keys, roots.w), ports, clock)
+    logs = Logs(store, LogPins(THREE.hash, SeedKey(LOG_SEED), roots.log_key, keys, roots.w), ports, clock)
     for n, person in enumerate(("dave", "erin", "frank", "grace")):
         signed = freeze_by(person, THREE, NOW, bytes([n]) * 16)
         entry = MoneyBody(EntryKind.FREEZE, Document(signed.digest))

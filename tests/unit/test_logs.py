@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from coordinator import logs as logs_module
+from coordinator.log_key import SeedKey
 from coordinator.logs import LogPins, Logs
 from coordinator.store import Change, Event, MoneyBody, Store
 from coordinator.store.sql import SqlStore
@@ -69,7 +70,7 @@ class World:
     def __init__(self, count: int = 3, w: int = 2, log: Log = Log.EVENT, store: Store | None = None) -> None:
         self.fake = FakeStore()
         self.store, self.clock = store or self.fake, FakeClock(NOW)
-        pins = LogPins(GENESIS.digest, SEED, ed25519.public_key(SEED), (), w)
+        pins = LogPins(GENESIS.digest, SeedKey(SEED), ed25519.public_key(SEED), (), w)
         self.witnesses = {
             f"w{n}": LocalWitness(
                 WitnessPins(pins.origin(log), pins.log_key, f"w{n}", bytes([16 + n]) * 32), self.clock
@@ -77,7 +78,7 @@ class World:
             for n in range(count)
         }
         keys = tuple(witness.pins.key for witness in self.witnesses.values())
-        self.pins = LogPins(GENESIS.digest, SEED, pins.log_key, keys, w)
+        self.pins = LogPins(GENESIS.digest, SeedKey(SEED), pins.log_key, keys, w)
         self.logs = Logs(self.store, self.pins, self.witnesses, self.clock)
 
     async def log(self, count: int) -> None:
@@ -285,7 +286,7 @@ async def test_proofs_when_beyond_the_log_then_refused() -> None:
 
 def test_logs_when_seed_is_of_another_key_then_do_not_start() -> None:
     """A log key that is not the pinned one would sign what nobody accepts."""
-    pins = LogPins(GENESIS.digest, b"\x02" * 32, ed25519.public_key(SEED), (), 1)
+    pins = LogPins(GENESIS.digest, SeedKey(b"\x02" * 32), ed25519.public_key(SEED), (), 1)
 
     with pytest.raises(IntegrityError) as caught:
         Logs(FakeStore(), pins, {}, FakeClock(NOW))
