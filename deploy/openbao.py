@@ -65,14 +65,14 @@ audit "file" "main" {{
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What one node may do here. kind: signer-kv, signer-transit, keysmith-kv or keysmith-transit."""
+    """What one node may do here. kind: signer-kv, signer-transit, keysmith-kv, keysmith-transit or log-transit."""
 
     kind: str
     node: str
 
     @property
     def name(self) -> str:
-        """The name of its AppRole and policy: `signer-NODE` or `keysmith-NODE`."""
+        """The name of its AppRole and policy: `signer-NODE`, `keysmith-NODE` or `log-NODE`."""
         return f"{self.kind.partition('-')[0]}-{self.node}"
 
     @property
@@ -226,6 +226,8 @@ def _requests(roles: Sequence[Role], token_ttl_s: int, max_ttl_s: int) -> Iterat
     for role in roles:
         if role.kind == "signer-transit":
             yield f"{TRANSIT_MOUNT}/keys/seed-{role.node}", {"type": "aes256-gcm96", "derived": True}
+        if role.kind == "log-transit":
+            yield f"{TRANSIT_MOUNT}/keys/log-{role.node}", {"type": "ed25519"}
         yield f"sys/policies/acl/{role.name}", {"policy": role.policy}
         yield f"auth/approle/role/{role.name}", _approle(role, token_ttl_s, max_ttl_s)
 

@@ -10,6 +10,11 @@ path "auth/approle/role/keysmith-{{node}}/secret-id" {
   min_wrapping_ttl = "1s"
   max_wrapping_ttl = "120s"
 }
+path "auth/approle/role/log-{{node}}/secret-id" {
+  capabilities     = ["update"]
+  min_wrapping_ttl = "1s"
+  max_wrapping_ttl = "120s"
+}
 path "auth/token/renew-self" {
   capabilities = ["update"]
 }

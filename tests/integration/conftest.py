@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from deploy.ca import Ca, make_ca
-from deploy.openbao import Server, start
+from deploy.openbao import Role, Server, start
 from signer_node.backends import make_key
 from tests.fakes.vault_nodes import VaultNode, roles
 
 SEED = bytes(range(60, 92))
+LOG_ROLE = Role("log-transit", "main")  # of a coordinator whose log key is here
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def short_lived(tmp_path: Path) -> Iterator[Bao]:
 @contextlib.contextmanager
 def _serving(directory: Path, token_ttl_s: int, max_ttl_s: int) -> Iterator[Bao]:
     ca = make_ca(directory)
-    admitted = roles("kv", ("kv-1", "kv-2")) + roles("transit", ("transit-1", "transit-2"))
+    admitted = [*roles("kv", ("kv-1", "kv-2")), *roles("transit", ("transit-1", "transit-2")), LOG_ROLE]
     server = start(directory / "server", ca, roles=admitted, token_ttl_s=token_ttl_s, max_ttl_s=max_ttl_s)
     try:
         found = Bao(server, directory, ca)
