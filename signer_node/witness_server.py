@@ -109,7 +109,7 @@ class WitnessService(witness_pb2_grpc.WitnessServiceServicer):
         self._working: set[asyncio.Task[Any]] = set()  # Any: tasks of every result type, kept only to be kept
         self._others: dict[bytes, dict[str, Signed]] = {}  # receipts of other witnesses: digest, name
 
-    async def AddCheckpoint(  # noqa: N802 - the name in the proto
+    async def AddCheckpoint(
         self, request: witness_pb2.AddCheckpointRequest, context: Context
     ) -> witness_pb2.AddCheckpointResponse:
         """Cosign a checkpoint that continues what this witness saw, or say why not."""
@@ -122,15 +122,13 @@ class WitnessService(witness_pb2_grpc.WitnessServiceServicer):
             log.info("checkpoint.cosigned", origin=request.origin, size=size)
         return checkpoint_response(answer, size)
 
-    async def TakeDelta(  # noqa: N802
-        self, request: witness_pb2.TakeDeltaRequest, context: Context
-    ) -> witness_pb2.TakeDeltaResponse:
+    async def TakeDelta(self, request: witness_pb2.TakeDeltaRequest, context: Context) -> witness_pb2.TakeDeltaResponse:
         """Follow money-log entries."""
         await _admit(context, _LOG_HOLDER)
         watched = self._pair.money.watched
         return delta_response(await self._in_turn(lambda: watched.take(request.delta), context), watched.state.size)
 
-    async def GetWitnessState(  # noqa: N802
+    async def GetWitnessState(
         self, request: witness_pb2.GetWitnessStateRequest, context: Context
     ) -> witness_pb2.GetWitnessStateResponse:
         """Say what this witness saw last."""
@@ -144,7 +142,7 @@ class WitnessService(witness_pb2_grpc.WitnessServiceServicer):
             name=witness.pins.name, size=state.size, root=state.root, note=witness.note
         )
 
-    async def PostStatement(  # noqa: N802
+    async def PostStatement(
         self, request: witness_pb2.PostStatementRequest, context: Context
     ) -> witness_pb2.PostStatementResponse:
         """Hold what may not be withheld, and give a receipt; or say why it is not worth holding."""
@@ -161,9 +159,7 @@ class WitnessService(witness_pb2_grpc.WitnessServiceServicer):
         others = [write_signed(other) for other in self._others.get(signed.digest, {}).values()]
         return witness_pb2.PostStatementResponse(receipt=write_signed(answer), others=others)
 
-    async def ListHeld(  # noqa: N802
-        self, request: witness_pb2.ListHeldRequest, context: Context
-    ) -> witness_pb2.ListHeldResponse:
+    async def ListHeld(self, request: witness_pb2.ListHeldRequest, context: Context) -> witness_pb2.ListHeldResponse:
         """Say what is held, and file the receipts of a node that took it over."""
         await _admit(context, _READS_HELD)
         self._file(request.receipts[:MAX_RECEIPTS])

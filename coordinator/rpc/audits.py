@@ -34,7 +34,7 @@ class Audits(audit_pb2_grpc.AuditServiceServicer):
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def GetCheckpoint(  # noqa: N802 - the name in the protos
+    async def GetCheckpoint(
         self, request: audit_pb2.GetCheckpointRequest, context: Context
     ) -> audit_pb2.GetCheckpointResponse:
         """Give a fresh cosigned checkpoint."""
@@ -43,7 +43,7 @@ class Audits(audit_pb2_grpc.AuditServiceServicer):
             raise UnavailableError("WITNESSES_MISSING", "expected enough witnesses' cosignatures")
         return audit_pb2.GetCheckpointResponse(note=notes.newest, size=notes.size)
 
-    async def ListEntries(  # noqa: N802
+    async def ListEntries(
         self, request: audit_pb2.ListEntriesRequest, context: Context
     ) -> audit_pb2.ListEntriesResponse:
         """Give entries with the statements they name."""
@@ -58,21 +58,21 @@ class Audits(audit_pb2_grpc.AuditServiceServicer):
             size=size,
         )
 
-    async def GetInclusionProof(  # noqa: N802
+    async def GetInclusionProof(
         self, request: audit_pb2.GetInclusionProofRequest, context: Context
     ) -> audit_pb2.GetInclusionProofResponse:
         """Prove an entry."""
         proof = await self._parts.logs.inclusion(_log(request.log), request.index, request.size)
         return audit_pb2.GetInclusionProofResponse(proof=proof)
 
-    async def GetConsistencyProof(  # noqa: N802
+    async def GetConsistencyProof(
         self, request: audit_pb2.GetConsistencyProofRequest, context: Context
     ) -> audit_pb2.GetConsistencyProofResponse:
         """Prove that the log only grew."""
         proof = await self._parts.logs.consistency(_log(request.log), request.old_size, request.size)
         return audit_pb2.GetConsistencyProofResponse(proof=proof)
 
-    async def GetCosignatures(  # noqa: N802
+    async def GetCosignatures(
         self, request: audit_pb2.GetCosignaturesRequest, context: Context
     ) -> audit_pb2.GetCosignaturesResponse:
         """Give the newest note of a size."""
@@ -81,7 +81,7 @@ class Audits(audit_pb2_grpc.AuditServiceServicer):
             raise NotFoundError("NOTE_UNKNOWN", f"expected a size that witnesses vouched for, found {request.size}")
         return audit_pb2.GetCosignaturesResponse(note=notes.newest)
 
-    async def Export(  # noqa: N802
+    async def Export(
         self, request: audit_pb2.ExportRequest, context: Context
     ) -> AsyncIterator[audit_pb2.ExportResponse]:
         """Give the whole log as one file that verifies on its own."""
@@ -103,9 +103,7 @@ class Policies(policy_pb2_grpc.PolicyServiceServicer):
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def GetRules(  # noqa: N802
-        self, request: policy_pb2.GetRulesRequest, context: Context
-    ) -> policy_pb2.GetRulesResponse:
+    async def GetRules(self, request: policy_pb2.GetRulesRequest, context: Context) -> policy_pb2.GetRulesResponse:
         """Give the rules in force and the freezes that stand."""
         policy = self._parts.genesis.policy
         document = self._parts.genesis.rules_document
@@ -114,15 +112,13 @@ class Policies(policy_pb2_grpc.PolicyServiceServicer):
         )
         return policy_pb2.GetRulesResponse(rules=rules, freezes=await self._freezes())
 
-    async def ProposeRules(  # noqa: N802
+    async def ProposeRules(
         self, request: policy_pb2.ProposeRulesRequest, context: Context
     ) -> policy_pb2.ProposeRulesResponse:
         """Refuse: signers of this version follow the rules of the genesis only, and would stop."""
         refuse(Refused("RULES_NOT_FOLLOWED", "the rules of the genesis", "a new rules document"))
 
-    async def Explain(  # noqa: N802
-        self, request: policy_pb2.ExplainRequest, context: Context
-    ) -> policy_pb2.ExplainResponse:
+    async def Explain(self, request: policy_pb2.ExplainRequest, context: Context) -> policy_pb2.ExplainResponse:
         """Say why a withdrawal may, may not yet, or may not be released."""
         held = await self._parts.store.load(exactly(request.withdrawal_digest, 32, "withdrawal_digest"))
         if held is None:
@@ -131,16 +127,12 @@ class Policies(policy_pb2_grpc.PolicyServiceServicer):
         await add_decision(self._parts, view, held.value, self._parts.clock.now())
         return policy_pb2.ExplainResponse(decision=view.decision, missing_approvals=view.missing_approvals)
 
-    async def Freeze(  # noqa: N802
-        self, request: policy_pb2.FreezeRequest, context: Context
-    ) -> policy_pb2.FreezeResponse:
+    async def Freeze(self, request: policy_pb2.FreezeRequest, context: Context) -> policy_pb2.FreezeResponse:
         """Log a freeze, so that every signer stops."""
         await shielded(self._freeze(read_signed(request.freeze)))
         return policy_pb2.FreezeResponse(freezes=await self._freezes())
 
-    async def Unfreeze(  # noqa: N802
-        self, request: policy_pb2.UnfreezeRequest, context: Context
-    ) -> policy_pb2.UnfreezeResponse:
+    async def Unfreeze(self, request: policy_pb2.UnfreezeRequest, context: Context) -> policy_pb2.UnfreezeResponse:
         """Log an unfreeze that enough people signed."""
         await shielded(self._unfreeze(read_signed(request.unfreeze)))
         return policy_pb2.UnfreezeResponse(freezes=await self._freezes())

@@ -34,7 +34,7 @@ class Ceremony(wallet_pb2_grpc.WalletServiceServicer):
         self._records: dict[str, Signed] = {}
         self._genesis: Genesis | None = None
 
-    async def SubmitKeyRecord(  # noqa: N802 - the name in the protos
+    async def SubmitKeyRecord(
         self, request: wallet_pb2.SubmitKeyRecordRequest, context: Context
     ) -> wallet_pb2.SubmitKeyRecordResponse:
         """Keep a node's key record; the first of each node stays."""
@@ -51,7 +51,7 @@ class Ceremony(wallet_pb2_grpc.WalletServiceServicer):
             raise ConflictError("RECORDS_FULL", f"expected at most {MAX_RECORDS} nodes")
         return wallet_pb2.SubmitKeyRecordResponse(digest=signed.digest)
 
-    async def ListKeyRecords(  # noqa: N802
+    async def ListKeyRecords(
         self, request: wallet_pb2.ListKeyRecordsRequest, context: Context
     ) -> wallet_pb2.ListKeyRecordsResponse:
         """Show the records."""
@@ -59,7 +59,7 @@ class Ceremony(wallet_pb2_grpc.WalletServiceServicer):
             records=[write_signed(self._records[n]) for n in sorted(self._records)]
         )
 
-    async def SubmitGenesis(  # noqa: N802
+    async def SubmitGenesis(
         self, request: wallet_pb2.SubmitGenesisRequest, context: Context
     ) -> wallet_pb2.SubmitGenesisResponse:
         """Put up the composed genesis; the first stays."""
@@ -70,7 +70,7 @@ class Ceremony(wallet_pb2_grpc.WalletServiceServicer):
         self._finish()
         return wallet_pb2.SubmitGenesisResponse(genesis_hash=genesis.hash, missing=self._missing())
 
-    async def SubmitGenesisSignature(  # noqa: N802
+    async def SubmitGenesisSignature(
         self, request: wallet_pb2.SubmitGenesisSignatureRequest, context: Context
     ) -> wallet_pb2.SubmitGenesisSignatureResponse:
         """Add signatures of the genesis that is up."""
@@ -87,39 +87,35 @@ class Ceremony(wallet_pb2_grpc.WalletServiceServicer):
         self._finish()
         return wallet_pb2.SubmitGenesisSignatureResponse(missing=self._missing())
 
-    async def GetGenesis(  # noqa: N802
+    async def GetGenesis(
         self, request: wallet_pb2.GetGenesisRequest, context: Context
     ) -> wallet_pb2.GetGenesisResponse:
         """Show the genesis that is up, and who has not signed it."""
         return wallet_pb2.GetGenesisResponse(genesis=write_signed(self._up().signed), missing=self._missing())
 
-    async def ListWallets(  # noqa: N802
+    async def ListWallets(
         self, request: wallet_pb2.ListWalletsRequest, context: Context
     ) -> wallet_pb2.ListWalletsResponse:
         """Show none yet."""
         return wallet_pb2.ListWalletsResponse()
 
-    async def GetWallet(  # noqa: N802
-        self, request: wallet_pb2.GetWalletRequest, context: Context
-    ) -> wallet_pb2.GetWalletResponse:
+    async def GetWallet(self, request: wallet_pb2.GetWalletRequest, context: Context) -> wallet_pb2.GetWalletResponse:
         """Refuse: no genesis yet."""
         raise _no_genesis()
 
-    async def NextAddress(  # noqa: N802
+    async def NextAddress(
         self, request: wallet_pb2.NextAddressRequest, context: Context
     ) -> wallet_pb2.NextAddressResponse:
         """Refuse: no genesis yet."""
         raise _no_genesis()
 
-    async def GetBalance(  # noqa: N802
+    async def GetBalance(
         self, request: wallet_pb2.GetBalanceRequest, context: Context
     ) -> wallet_pb2.GetBalanceResponse:
         """Refuse: no genesis yet."""
         raise _no_genesis()
 
-    async def ListCoins(  # noqa: N802
-        self, request: wallet_pb2.ListCoinsRequest, context: Context
-    ) -> wallet_pb2.ListCoinsResponse:
+    async def ListCoins(self, request: wallet_pb2.ListCoinsRequest, context: Context) -> wallet_pb2.ListCoinsResponse:
         """Refuse: no genesis yet."""
         raise _no_genesis()
 

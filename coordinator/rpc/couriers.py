@@ -29,7 +29,7 @@ class Couriers(courier_pb2_grpc.CourierServiceServicer):
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def ExportBundle(  # noqa: N802 - the name in the protos
+    async def ExportBundle(
         self, request: courier_pb2.ExportBundleRequest, context: Context
     ) -> courier_pb2.ExportBundleResponse:
         """Give the operator the bundle of a node."""
@@ -46,7 +46,7 @@ class Couriers(courier_pb2_grpc.CourierServiceServicer):
             await self._parts.store.record(Change(self._parts.clock.now(), events=(event,)))
         return courier_pb2.ExportBundleResponse(bundle=raw)
 
-    async def ImportAnswer(  # noqa: N802
+    async def ImportAnswer(
         self, request: courier_pb2.ImportAnswerRequest, context: Context
     ) -> courier_pb2.ImportAnswerResponse:
         """File what a node answered."""
@@ -57,7 +57,7 @@ class Couriers(courier_pb2_grpc.CourierServiceServicer):
         held = await shielded(flow.advance(self._parts, answer.withdrawal_digest))
         return courier_pb2.ImportAnswerResponse(withdrawal=await view_of(self._parts, held))
 
-    async def ExportDelta(  # noqa: N802
+    async def ExportDelta(
         self, request: courier_pb2.ExportDeltaRequest, context: Context
     ) -> courier_pb2.ExportDeltaResponse:
         """Give the operator the log entries that a node misses."""
@@ -70,7 +70,7 @@ class Couriers(courier_pb2_grpc.CourierServiceServicer):
         more = await make_delta(self._parts, to_size) is not None
         return courier_pb2.ExportDeltaResponse(delta=delta.to_bytes(), to_size=to_size, more=more)
 
-    async def ExportPsbt(  # noqa: N802
+    async def ExportPsbt(
         self, request: courier_pb2.ExportPsbtRequest, context: Context
     ) -> courier_pb2.ExportPsbtResponse:
         """Give the operator our PSBT with the signatures collected so far, for a third-party device."""
@@ -78,7 +78,7 @@ class Couriers(courier_pb2_grpc.CourierServiceServicer):
         psbt = with_signatures(parse(held.value.psbt or b""), held.value.signatures)
         return courier_pb2.ExportPsbtResponse(psbt=serialize(psbt))
 
-    async def ImportPsbt(  # noqa: N802
+    async def ImportPsbt(
         self, request: courier_pb2.ImportPsbtRequest, context: Context
     ) -> courier_pb2.ImportPsbtResponse:
         """Take the signatures, and nothing else, out of a PSBT that came back; late ones are recorded and refused."""

@@ -31,7 +31,7 @@ class Signers(signer_pb2_grpc.SignerServiceServicer):
         self._parts = parts
         self._heard: dict[str, tuple[int, int, int]] = {}
 
-    async def Connect(  # noqa: N802 - the name in the protos
+    async def Connect(
         self, request_iterator: AsyncIterator[signer_pb2.ConnectRequest], context: Context
     ) -> AsyncIterator[signer_pb2.ConnectResponse]:
         """Hold one node's stream: hello first, then bundles out and answers in."""
@@ -48,7 +48,7 @@ class Signers(signer_pb2_grpc.SignerServiceServicer):
             listening.cancel()
             self._parts.outbox.close(link)
 
-    async def ListSigners(  # noqa: N802
+    async def ListSigners(
         self, request: signer_pb2.ListSignersRequest, context: Context
     ) -> signer_pb2.ListSignersResponse:
         """Show every node of the rules and when it was heard."""

@@ -26,20 +26,18 @@ class Wallets(wallet_pb2_grpc.WalletServiceServicer):
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def ListWallets(  # noqa: N802 - the name in the protos
+    async def ListWallets(
         self, request: wallet_pb2.ListWalletsRequest, context: Context
     ) -> wallet_pb2.ListWalletsResponse:
         """Show every wallet."""
         wallets = [await _view(self._parts, wallet) for wallet in self._parts.genesis.wallets]
         return wallet_pb2.ListWalletsResponse(wallets=wallets)
 
-    async def GetWallet(  # noqa: N802
-        self, request: wallet_pb2.GetWalletRequest, context: Context
-    ) -> wallet_pb2.GetWalletResponse:
+    async def GetWallet(self, request: wallet_pb2.GetWalletRequest, context: Context) -> wallet_pb2.GetWalletResponse:
         """Show one wallet."""
         return wallet_pb2.GetWalletResponse(wallet=await _view(self._parts, self._find(request.wallet)))
 
-    async def NextAddress(  # noqa: N802
+    async def NextAddress(
         self, request: wallet_pb2.NextAddressRequest, context: Context
     ) -> wallet_pb2.NextAddressResponse:
         """Hand out an unused place on the receiving branch."""
@@ -47,7 +45,7 @@ class Wallets(wallet_pb2_grpc.WalletServiceServicer):
         index = await self._parts.store.next_index(wallet.wallet_id, RECEIVE)
         return wallet_pb2.NextAddressResponse(wallet_id=wallet.wallet_id, branch=RECEIVE, index=index)
 
-    async def GetBalance(  # noqa: N802
+    async def GetBalance(
         self, request: wallet_pb2.GetBalanceRequest, context: Context
     ) -> wallet_pb2.GetBalanceResponse:
         """Show what is confirmed and what of it is held for withdrawals."""
@@ -61,9 +59,7 @@ class Wallets(wallet_pb2_grpc.WalletServiceServicer):
             height=await self._parts.chain.height(),
         )
 
-    async def ListCoins(  # noqa: N802
-        self, request: wallet_pb2.ListCoinsRequest, context: Context
-    ) -> wallet_pb2.ListCoinsResponse:
+    async def ListCoins(self, request: wallet_pb2.ListCoinsRequest, context: Context) -> wallet_pb2.ListCoinsResponse:
         """Show the coins that no withdrawal holds."""
         wallet = self._find(request.wallet).wallet
         coins = await own_coins(self._parts, self._parts.books[wallet.wallet_id])
@@ -79,32 +75,32 @@ class Wallets(wallet_pb2_grpc.WalletServiceServicer):
         ]
         return wallet_pb2.ListCoinsResponse(coins=found)
 
-    async def GetGenesis(  # noqa: N802
+    async def GetGenesis(
         self, request: wallet_pb2.GetGenesisRequest, context: Context
     ) -> wallet_pb2.GetGenesisResponse:
         """Hand out the genesis; nobody pins it from here without comparing words."""
         return wallet_pb2.GetGenesisResponse(genesis=write_signed(self._parts.genesis.signed))
 
-    async def SubmitKeyRecord(  # noqa: N802
+    async def SubmitKeyRecord(
         self, request: wallet_pb2.SubmitKeyRecordRequest, context: Context
     ) -> wallet_pb2.SubmitKeyRecordResponse:
         """Refuse: the ceremony is over once there is a genesis."""
         raise _ceremony_is_over()
 
-    async def ListKeyRecords(  # noqa: N802
+    async def ListKeyRecords(
         self, request: wallet_pb2.ListKeyRecordsRequest, context: Context
     ) -> wallet_pb2.ListKeyRecordsResponse:
         """Show the key records that the genesis holds."""
         records = [s.record for w in self._parts.genesis.wallets for s in w.slots if s.record is not None]
         return wallet_pb2.ListKeyRecordsResponse(records=[write_signed(record) for record in records])
 
-    async def SubmitGenesis(  # noqa: N802
+    async def SubmitGenesis(
         self, request: wallet_pb2.SubmitGenesisRequest, context: Context
     ) -> wallet_pb2.SubmitGenesisResponse:
         """Refuse: see SubmitKeyRecord."""
         raise _ceremony_is_over()
 
-    async def SubmitGenesisSignature(  # noqa: N802
+    async def SubmitGenesisSignature(
         self, request: wallet_pb2.SubmitGenesisSignatureRequest, context: Context
     ) -> wallet_pb2.SubmitGenesisSignatureResponse:
         """Refuse: see SubmitKeyRecord."""
@@ -127,16 +123,12 @@ class ChainOfBlocks(chain_pb2_grpc.ChainServiceServicer):
     def __init__(self, chain: MineableChain) -> None:
         self._chain = chain
 
-    async def Mine(  # noqa: N802
-        self, request: chain_pb2.MineRequest, context: Context
-    ) -> chain_pb2.MineResponse:
+    async def Mine(self, request: chain_pb2.MineRequest, context: Context) -> chain_pb2.MineResponse:
         """Mine blocks that pay a script."""
         hashes = await self._chain.mine(bounded(request.blocks, 1, MAX_MINED_BLOCKS, "blocks"), request.script)
         return chain_pb2.MineResponse(height=await self._chain.height(), block_hash=hashes[-1])
 
-    async def GetTip(  # noqa: N802
-        self, request: chain_pb2.GetTipRequest, context: Context
-    ) -> chain_pb2.GetTipResponse:
+    async def GetTip(self, request: chain_pb2.GetTipRequest, context: Context) -> chain_pb2.GetTipResponse:
         """Show the tip."""
         tip = await self._chain.tip()
         return chain_pb2.GetTipResponse(height=tip.height, block_hash=tip.block_hash)

@@ -36,27 +36,25 @@ class Withdrawals(withdrawal_pb2_grpc.WithdrawalServiceServicer):
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def Propose(  # noqa: N802 - the name in the protos
-        self, request: withdrawal_pb2.ProposeRequest, context: Context
-    ) -> withdrawal_pb2.ProposeResponse:
+    async def Propose(self, request: withdrawal_pb2.ProposeRequest, context: Context) -> withdrawal_pb2.ProposeResponse:
         """Take in a signed withdrawal."""
         view, created = await shielded(self._propose(read_signed(request.withdrawal), None))
         return withdrawal_pb2.ProposeResponse(withdrawal=view, created=created)
 
-    async def ProposePsbt(  # noqa: N802
+    async def ProposePsbt(
         self, request: withdrawal_pb2.ProposePsbtRequest, context: Context
     ) -> withdrawal_pb2.ProposePsbtResponse:
         """Take in a signed withdrawal with the client's own PSBT."""
         view, created = await shielded(self._propose(read_signed(request.withdrawal), request.psbt))
         return withdrawal_pb2.ProposePsbtResponse(withdrawal=view, created=created)
 
-    async def GetWithdrawal(  # noqa: N802
+    async def GetWithdrawal(
         self, request: withdrawal_pb2.GetWithdrawalRequest, context: Context
     ) -> withdrawal_pb2.GetWithdrawalResponse:
         """Show one withdrawal."""
         return withdrawal_pb2.GetWithdrawalResponse(withdrawal=await view_of(self._parts, await self._find(request)))
 
-    async def ListWithdrawals(  # noqa: N802
+    async def ListWithdrawals(
         self, request: withdrawal_pb2.ListWithdrawalsRequest, context: Context
     ) -> withdrawal_pb2.ListWithdrawalsResponse:
         """Show withdrawals, newest first."""
@@ -68,7 +66,7 @@ class Withdrawals(withdrawal_pb2_grpc.WithdrawalServiceServicer):
         views = [await view_of(self._parts, held) for held in found]
         return withdrawal_pb2.ListWithdrawalsResponse(withdrawals=views, next_page_token=token)
 
-    async def WatchWithdrawals(  # noqa: N802
+    async def WatchWithdrawals(
         self, request: withdrawal_pb2.WatchWithdrawalsRequest, context: Context
     ) -> AsyncIterator[withdrawal_pb2.WatchWithdrawalsResponse]:
         """Show a withdrawal (or all) now and at each change, until the caller leaves."""
@@ -85,7 +83,7 @@ class Withdrawals(withdrawal_pb2_grpc.WithdrawalServiceServicer):
                     yield withdrawal_pb2.WatchWithdrawalsResponse(withdrawal=await view_of(self._parts, found))
             await asyncio.sleep(_WATCH_SECONDS)
 
-    async def CancelWithdrawal(  # noqa: N802
+    async def CancelWithdrawal(
         self, request: withdrawal_pb2.CancelWithdrawalRequest, context: Context
     ) -> withdrawal_pb2.CancelWithdrawalResponse:
         """Cancel before the release."""
@@ -117,7 +115,7 @@ class Approvals(approval_pb2_grpc.ApprovalServiceServicer):
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def SubmitApproval(  # noqa: N802
+    async def SubmitApproval(
         self, request: approval_pb2.SubmitApprovalRequest, context: Context
     ) -> approval_pb2.SubmitApprovalResponse:
         """File an approval; a reject goes where stops go."""
@@ -128,14 +126,14 @@ class Approvals(approval_pb2_grpc.ApprovalServiceServicer):
         view = await shielded(self._approve(signed, digest))
         return approval_pb2.SubmitApprovalResponse(withdrawal=view, created=not known)
 
-    async def SubmitStop(  # noqa: N802
+    async def SubmitStop(
         self, request: approval_pb2.SubmitStopRequest, context: Context
     ) -> approval_pb2.SubmitStopResponse:
         """Log a reject, veto or cancel."""
         view = await shielded(stopped(self._parts, read_signed(request.stop)))
         return approval_pb2.SubmitStopResponse(withdrawal=view)
 
-    async def ListApprovals(  # noqa: N802
+    async def ListApprovals(
         self, request: approval_pb2.ListApprovalsRequest, context: Context
     ) -> approval_pb2.ListApprovalsResponse:
         """Show the approvals of one withdrawal and what is missing."""
