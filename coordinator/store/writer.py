@@ -192,8 +192,7 @@ class Writer:
             jobs, is_open = self._take()
             if jobs:
                 _deliver(jobs, self._commit(jobs))
-        if self._connection is not None:
-            self._connection.close()
+        self._forget()
 
     def _take(self) -> tuple[list[_Job], bool]:
         """Return all that waits, up to a batch, and whether more may come."""
@@ -230,7 +229,7 @@ class Writer:
         return outcomes
 
     def _forget(self) -> None:
-        """Begin the next batch with a connection of its own and the trees as they are on disk."""
+        """Let go of the connection: the next batch, if there is one, reads the trees as they are on disk."""
         self._are_heads_known = False
         connection, self._connection = self._connection, None
         if connection is not None:

@@ -20,13 +20,14 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.schema import CreateTable
 
 from coordinator.session import deny
-from coordinator.store import Change, Event, MoneyBody
+from coordinator.store import Change, Event, MoneyBody, jobs, writer
 from coordinator.store.engine import migrate, write_engine
+from coordinator.store.prepared import Prepared
 from coordinator.store.schema import metadata
 from coordinator.store.sql import SqlStore
 from custody.audit import Checkpoint, Frontier, Log, Subtrees, cosign, leaf_hash, origin_of, sign_checkpoint, with_lines
 from custody.entries import EntryKind, Notice, Witnessed, parse_entry
-from custody.errors import IntegrityError, UnavailableError
+from custody.errors import CustodyError, IntegrityError, UnavailableError
 from tests.fakes.sessions import GENESIS, NOW, SEED, drafted
 
 PROPOSED = Event("withdrawal.proposed", "payroll")
@@ -177,6 +178,19 @@ def test_schema_when_compiled_for_postgresql_then_it_is_understood(table: Table)
     assert "WITHOUT ROWID" not in made
 
 
+STATEMENTS = [found for module in (jobs, writer) for found in vars(module).values() if isinstance(found, Prepared)]
+
+
+@pytest.mark.parametrize("number", range(len(STATEMENTS)))
+def test_prepared_statement_when_read_in_postgresql_then_its_values_go_by_name(number: int) -> None:
+    """What the writer runs on the driver's cursor is understood by both databases."""
+    text, order = STATEMENTS[number].read_in(postgresql.dialect())  # type: ignore[no-untyped-call]
+
+    assert order is None
+    assert "%(" in text
+    assert "RETURNING" not in text
+
+
 async def test_open_when_tables_are_newer_then_refuses_to_start(path: Path) -> None:
     """An older program does not touch what a newer one made."""
     await filled(path)
@@ -258,6 +272,28 @@ async def test_write_when_device_fails_then_nothing_mutates_and_it_recovers(stor
     assert caught.value.code == "STORE_UNWRITABLE"
     assert store.head(Log.EVENT).size == 1
     assert (await store.record(Change(NOW, events=(PROPOSED,)))).events == (1,)
+
+
+@pytest.mark.parametrize("reach", ["ABORT", "ROLLBACK"])
+async def test_write_when_a_statement_fails_then_no_half_of_its_job_stays(
+    path: Path, store: SqlStore, reach: str
+) -> None:
+    """SQLite undoes the statement: its job alone is refused. It undoes the transaction: nobody's job was written."""
+    fault = f"SELECT RAISE({reach}, 'a fault') WHERE NEW.withdrawal_id = 'bad'"
+    run_sql(path, f"CREATE TRIGGER fault BEFORE INSERT ON sessions BEGIN {fault}; END")
+    sessions = [drafted(name) for name in ("one", "bad", "two")]
+
+    calls = [store.commit(None, session, Change(NOW, events=(PROPOSED,))) for session in sessions]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+
+    there = [session for session in sessions if await store.load(session.digest) is not None]
+    assert sum(isinstance(result, CustodyError) for result in results) >= 1
+    assert len(there) == store.head(Log.EVENT).size
+    assert sessions[1] not in there
+    assert reach == "ROLLBACK" or len(there) == 2
+    run_sql(path, "DROP TRIGGER fault")
+    await store.commit(None, sessions[1], Change(NOW, events=(PROPOSED,)))
+    assert store.head(Log.EVENT).size == len(there) + 1
 
 
 async def test_write_when_another_process_wrote_then_refused_once_and_goes_on_from_there(path: Path) -> None:
