@@ -223,7 +223,9 @@ class Light:
         """Return both logs from an export that verifies."""
         raw = self.insist(lambda c: audit_pb2_grpc.AuditServiceStub(c).Export, audit_pb2.ExportRequest())
         genesis = self.stack.genesis
-        keys = ExportKeys(genesis.hash, genesis.policy.roots.log_key, witness_keys(genesis.policy), 1)
+        keys = ExportKeys(
+            genesis.hash, genesis.policy.roots.log_key, witness_keys(genesis.policy), genesis.policy.roots.w
+        )
         verdict = verify_export(raw, keys)
         assert verdict.kind is VerdictKind.OK, verdict
         entries = read_export(raw).entries
