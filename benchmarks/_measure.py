@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 Job = Callable[[], object]
-LEAST_SAMPLE_S = 0.02  # shorter jobs are repeated inside one sample: neither the clock nor cold caches are in it
+LEAST_SAMPLE_S = 0.04  # shorter jobs are repeated inside one sample: neither the clock nor cold caches are in it
 MAX_REPEATS = 200
 
 
@@ -60,7 +60,7 @@ def quiet() -> Iterator[None]:
         gc.unfreeze()
 
 
-def medians(jobs: Mapping[str, Job], rounds: int = 7, budget_s: float = 3.0) -> dict[str, float]:
+def medians(jobs: Mapping[str, Job], rounds: int = 5, budget_s: float = 1.5) -> dict[str, float]:
     """Return the median CPU seconds of one call of each job.
 
     Args:

@@ -56,7 +56,7 @@ class Ours:
     def sign(self) -> object:
         """Return the signatures of cosigner 0, all checks made."""
         case = self._case
-        psbt = parse(case.raw, case.book.points)
+        psbt = parse(case.raw, case.book.known)
         facts = read_facts(psbt, case.book, LIMITS)
         if not isinstance(facts, Facts):
             raise TypeError(str(facts))
@@ -75,9 +75,9 @@ class Ours:
         signatures = [found for raw in case.signed for found in from_foreign_psbt(case.psbt, raw)]
         accepted = accept(case.psbt, case.facts, case.book, signatures)
         return {
-            "parse": lambda: parse(case.raw, case.book.points),
+            "parse": lambda: parse(case.raw, case.book.known),
             "serialize": lambda: serialize(case.psbt),
-            "read_facts": lambda: read_facts(parse(case.raw, case.book.points), case.book, LIMITS),
+            "read_facts": lambda: read_facts(parse(case.raw, case.book.known), case.book, LIMITS),
             "sighashes": lambda: sighashes(case.psbt, case.facts, case.book),
             "sign": lambda: sign(case.psbt, case.facts, case.book, 0, case.seeds[0]),
             "from_foreign_psbt": lambda: from_foreign_psbt(case.psbt, case.signed[0]),

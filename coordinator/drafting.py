@@ -94,7 +94,7 @@ async def _replaced(parts: Parts, withdrawal: Withdrawal, state: State, book: Sc
     session = await parts.store.load(withdrawal.relation.digests[0])
     if not released or session is None or session.value.psbt is None:
         return None
-    psbt = parse(session.value.psbt, book.points)
+    psbt = parse(session.value.psbt, book.known)
     facts = read_facts(psbt, book, ShapeLimits(highest_change_index=state.highest_change_index(withdrawal.wallet_id)))
     return None if isinstance(facts, Refused) else (psbt, facts)
 
@@ -128,7 +128,7 @@ def facts_of(
 ) -> tuple[Psbt, Facts] | Refused:
     """Return our PSBT and what it does, proven as every signer proves it."""
     limits = state.policy.limits
-    psbt = parse(session_psbt, book.points)
+    psbt = parse(session_psbt, book.known)
     facts = read_facts(
         psbt,
         book,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from custody import curve
@@ -70,22 +71,22 @@ class ExtendedKey:
 
 
 class Children:
-    """The public children of one key; only their keys, which are most of what a wallet ever asks for."""
+    """The public children of several keys side by side; only their keys, which is what a wallet asks for."""
 
-    __slots__ = ("_parent", "_tweaks")
+    __slots__ = ("_parents", "_tweaks")
 
-    def __init__(self, parent: ExtendedKey) -> None:
-        self._parent = curve.parse_point(parent.pubkey)
-        self._tweaks = Tweaks(parent.chain_code, parent.pubkey)
+    def __init__(self, parents: Sequence[ExtendedKey]) -> None:
+        self._parents = [curve.parse_point(parent.pubkey) for parent in parents]
+        self._tweaks = [Tweaks(parent.chain_code, parent.pubkey) for parent in parents]
 
-    def at(self, index: int) -> tuple[bytes, bytes]:
-        """Return the key at `index` < 2^31: 33 bytes, and 64 bytes as `curve.Verifier` takes it.
+    def at(self, index: int) -> list[tuple[bytes, bytes]]:
+        """Return each parent's key at `index` < 2^31: 33 bytes, and 64 bytes as `curve.Verifier` takes it.
 
         Raises:
             MalformedError: KEY_CHILD as `ExtendedKey.child`.
         """
         try:
-            return curve.child_point(self._parent, self._tweaks.at(index))
+            return curve.child_points(self._parents, [tweaks.at(index) for tweaks in self._tweaks])
         except ValueError as error:
             raise MalformedError("KEY_CHILD", f"expected a key at index {index}") from error
 

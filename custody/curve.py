@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Sequence
 
 from coincurve import PrivateKey, PublicKeyXOnly
 from coincurve._libsecp256k1 import ffi, lib
@@ -52,11 +53,14 @@ def is_public_key(pubkey: bytes) -> bool:
 
 def public_key(secret: bytes) -> bytes:
     """Return the public key of `secret` (32 bytes): 33 bytes, compressed."""
-    return PrivateKey(bytes(secret)).public_key.format()
+    point = ffi.new("secp256k1_pubkey *")
+    if len(secret) != 32 or not lib.secp256k1_ec_pubkey_create(_CONTEXT, point, bytes(secret)):
+        raise ValueError("expected a secret of 32 bytes inside 1..n-1")
+    return _compressed(point)
 
 
 def parse_point(pubkey: bytes) -> bytes:
-    """Return `pubkey` (33 bytes) as the library keeps it in memory: 64 bytes, for `child_point` and `Verifier`.
+    """Return `pubkey` (33 bytes) as the library keeps it in memory: 64 bytes, for `child_points` and `Verifier`.
 
     Raises:
         ValueError: no compressed point of the curve.
@@ -67,32 +71,39 @@ def parse_point(pubkey: bytes) -> bytes:
     return bytes(ffi.buffer(point))
 
 
-def child_point(parent: bytes, tweak: bytes) -> tuple[bytes, bytes]:
-    """Return the point `parent + tweak * G` twice: 33 bytes, compressed, and 64 bytes as `parse_point` gives.
+def child_points(parents: Sequence[bytes], tweaks: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    """Return each point `parent + tweak * G` twice: 33 bytes, compressed, and 64 bytes as `parse_point` gives.
 
     Creating `tweak * G` and adding it is faster than the library's tweak_add, which multiplies without its tables.
 
     Args:
-        parent: 64 bytes, of `parse_point`.
-        tweak: the first 32 bytes count.
+        parents: 64 bytes each, of `parse_point`.
+        tweaks: one per parent; the first 32 bytes count.
 
     Raises:
         ValueError: there is no such point (one tweak in 2^127).
     """
-    points = ffi.new("secp256k1_pubkey[3]")
-    ffi.memmove(points, parent, 64)
-    pair = ffi.new("secp256k1_pubkey *[2]", [points, points + 1])
-    if not lib.secp256k1_ec_pubkey_create(_CONTEXT, points + 1, tweak) or not lib.secp256k1_ec_pubkey_combine(
-        _CONTEXT, points + 2, pair, 2
-    ):
-        raise ValueError("expected a tweak that gives a point")
+    parent, added, child = ffi.new("secp256k1_pubkey *"), ffi.new("secp256k1_pubkey *"), ffi.new("secp256k1_pubkey *")
+    pair, in_memory = ffi.new("secp256k1_pubkey *[2]", [parent, added]), ffi.buffer(child)
+    found = []
+    for point, tweak in zip(parents, tweaks, strict=True):
+        ffi.memmove(parent, point, 64)
+        if not lib.secp256k1_ec_pubkey_create(_CONTEXT, added, tweak) or not lib.secp256k1_ec_pubkey_combine(
+            _CONTEXT, child, pair, 2
+        ):
+            raise ValueError("expected a tweak that gives a point")
+        found.append((_compressed(child), in_memory[:]))
+    return found
+
+
+def _compressed(point: object) -> bytes:
     compressed, size = ffi.new("unsigned char[33]"), ffi.new("size_t *", 33)
-    lib.secp256k1_ec_pubkey_serialize(_CONTEXT, compressed, size, points + 2, _COMPRESSED)
-    return bytes(ffi.buffer(compressed)), ffi.buffer(points)[128:192]
+    lib.secp256k1_ec_pubkey_serialize(_CONTEXT, compressed, size, point, _COMPRESSED)
+    return bytes(ffi.buffer(compressed))
 
 
 def uncompressed(point: bytes) -> bytes:
-    """Return `point` (64 bytes, of `parse_point` or `child_point`) with both coordinates: 65 bytes (SEC 1)."""
+    """Return `point` (64 bytes, of `parse_point` or `child_points`) with both coordinates: 65 bytes (SEC 1)."""
     key, full, size = ffi.new("secp256k1_pubkey *"), ffi.new("unsigned char[65]"), ffi.new("size_t *", 65)
     ffi.memmove(key, point, 64)
     lib.secp256k1_ec_pubkey_serialize(_CONTEXT, full, size, key, lib.SECP256K1_EC_UNCOMPRESSED)
@@ -101,7 +112,7 @@ def uncompressed(point: bytes) -> bytes:
 
 def add_tweak(pubkey: bytes, tweak: bytes) -> bytes:
     """Return the point `pubkey + tweak * G`: 33 bytes, compressed (BIP-32 public child). Raises ValueError."""
-    return child_point(parse_point(pubkey), tweak)[0]
+    return child_points([parse_point(pubkey)], [tweak])[0][0]
 
 
 def child_secret(parent: bytes, tweak: bytes) -> bytes:
@@ -145,7 +156,7 @@ class Verifier:
         """Return whether `der` is a strict, low-S DER signature over `digest` by `point`; BIP-66, BIP-146.
 
         Args:
-            point: 64 bytes, of `parse_point` or `child_point`.
+            point: 64 bytes, of `parse_point` or `child_points`.
             digest: 32 bytes.
             der: whatever came in.
         """

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Container
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -46,7 +45,7 @@ from custody.psbt_fields import (
     read_stack,
     v2_field,
 )
-from custody.psbt_skim import Rules, skim_map, skim_transaction
+from custody.psbt_skim import Known, Rules, skim_map, skim_transaction
 from custody.psbt_v2 import read_counts, transaction_of, v0_maps, v2_maps
 from custody.reader import Reader, compact_size, sized
 from custody.transaction import OutPoint, Transaction, TxOut, parse_transaction
@@ -54,6 +53,7 @@ from custody.transaction import OutPoint, Transaction, TxOut, parse_transaction
 MAGIC = b"psbt\xff"
 MAX_BASE64_CHARS = (MAX_PSBT_BYTES + 2) // 3 * 4
 _Map = TypeVar("_Map", bound=FieldMap)
+NOTHING = Known()
 _SCRIPT = (0, MAX_SCRIPT_BYTES)
 _USUAL_INPUT = {
     IN_PREVIOUS: (10, MAX_PSBT_BYTES),
@@ -65,8 +65,10 @@ _USUAL_INPUT_V2 = {**_USUAL_INPUT, IN_PREVIOUS_TXID: (32, 32), IN_OUTPUT_INDEX: 
 _USUAL_OUTPUT = {OUT_WITNESS_SCRIPT: _SCRIPT}
 _USUAL_OUTPUT_V2 = {**_USUAL_OUTPUT, OUT_AMOUNT: (8, 8), OUT_SCRIPT: _SCRIPT}
 _USUAL = {  # as `custody.psbt_fields` has it, which judges what is left out here
-    (INPUT, 0): Rules(INPUT, 0, _USUAL_INPUT, IN_DERIVATION, IN_PARTIAL_SIGNATURE, IN_WITNESS_UTXO),
-    (INPUT, 2): Rules(INPUT, 2, _USUAL_INPUT_V2, IN_DERIVATION, IN_PARTIAL_SIGNATURE, IN_WITNESS_UTXO),
+    (INPUT, 0): Rules(INPUT, 0, _USUAL_INPUT, IN_DERIVATION, IN_PARTIAL_SIGNATURE, IN_WITNESS_UTXO, IN_WITNESS_SCRIPT),
+    (INPUT, 2): Rules(
+        INPUT, 2, _USUAL_INPUT_V2, IN_DERIVATION, IN_PARTIAL_SIGNATURE, IN_WITNESS_UTXO, IN_WITNESS_SCRIPT
+    ),
     (OUTPUT, 0): Rules(OUTPUT, 0, _USUAL_OUTPUT, OUT_DERIVATION),
     (OUTPUT, 2): Rules(OUTPUT, 2, _USUAL_OUTPUT_V2, OUT_DERIVATION),
 }
@@ -189,12 +191,12 @@ class Psbt:
     version: int = 0
 
 
-def parse(raw: bytes, points: Container[bytes] = ()) -> Psbt:
+def parse(raw: bytes, known: Known = NOTHING) -> Psbt:
     """Return the PSBT whose bytes are exactly `raw`.
 
     Args:
         raw: the whole PSBT.
-        points: public keys that are known to be points of the curve (`ScriptBook.points`), not proven again.
+        known: what we derived ourselves (`ScriptBook.known`) and need not prove again.
 
     Raises:
         MalformedError: PSBT_TOO_LARGE, PSBT_MAGIC, PSBT_VERSION, DUPLICATE_KEY, KEY_LENGTH, VALUE_LENGTH, V2_FIELD,
@@ -214,8 +216,8 @@ def parse(raw: bytes, points: Container[bytes] = ()) -> Psbt:
     counts = read_counts(global_map) if unsigned is None else (len(unsigned.inputs), len(unsigned.outputs))
     if sum(counts) > reader.left:  # each map ends with a byte
         raise reader.malformed("COUNT_TOO_LARGE", f"expected counts that fit into {reader.left} bytes")
-    inputs = _read_maps(PsbtInput, reader, counts[0], _USUAL[INPUT, version], points)
-    outputs = _read_maps(PsbtOutput, reader, counts[1], _USUAL[OUTPUT, version], points)
+    inputs = _read_maps(PsbtInput, reader, counts[0], _USUAL[INPUT, version], known)
+    outputs = _read_maps(PsbtOutput, reader, counts[1], _USUAL[OUTPUT, version], known)
     reader.end()
     transaction = transaction_of(global_map, inputs, outputs) if unsigned is None else unsigned
     earlier: dict[bytes, tuple[bytes, list[bytes]]] = {}
@@ -259,14 +261,12 @@ def convert(psbt: Psbt, version: int) -> Psbt:
     return Psbt(global_map, psbt.transaction, tuple(map(PsbtInput, inputs)), tuple(map(PsbtOutput, outputs)), version)
 
 
-def _read_maps(
-    kind: type[_Map], reader: Reader, count: int, rules: Rules, points: Container[bytes]
-) -> tuple[_Map, ...]:
+def _read_maps(kind: type[_Map], reader: Reader, count: int, rules: Rules, known: Known) -> tuple[_Map, ...]:
     """Return the next maps of the PSBT, each in one pass where it has the usual form."""
     raw, found = reader.raw, []
     for _ in range(count):
         at = reader.at
-        skimmed = skim_map(raw, at, rules, points)
+        skimmed = skim_map(raw, at, rules, known)
         if skimmed is None:
             found.append(kind(_read_map(reader, rules.where, rules.version)))
         else:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 from custody.curve import is_public_key
@@ -31,7 +31,8 @@ class Rules:
 
     where, version: names of the kind of map and the PSBT version, as `check_field` takes them.
     lengths: type without key data -> least and most bytes of its value.
-    derivation, signature, output: types of BIP-32 hints, of partial signatures, of a serialised output; -1 for none.
+    derivation, signature, output, script: types of BIP-32 hints, of partial signatures, of a serialised output, of a
+        witness script behind which a `Tail` may stand; -1 for none.
     """
 
     where: str
@@ -40,22 +41,45 @@ class Rules:
     derivation: int
     signature: int = -1
     output: int = -1
+    script: int = -1
 
 
-def skim_map(
-    raw: bytes, at: int, rules: Rules, points: Container[bytes]
-) -> tuple[dict[bytes, bytes], int, bytes, int] | None:
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What the wallet itself writes behind one of its witness scripts: the key origins, then the end of the map.
+
+    raw: those bytes.  values: the same by key.  hint: the value of the first of them.
+    """
+
+    raw: bytes
+    values: Mapping[bytes, bytes]
+    hint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What needs no second proof, because we derived it.
+
+    points: public keys (33 bytes) that are points of the curve.  tails: by witness script.
+    """
+
+    points: Container[bytes] = ()
+    tails: Mapping[bytes, Tail] = field(default_factory=dict)
+
+
+def skim_map(raw: bytes, at: int, rules: Rules, known: Known) -> tuple[dict[bytes, bytes], int, bytes, int] | None:
     """Return the values by key, the types as bits, the first derivation's value, and where the map ends; or None.
 
     Args:
         raw: the whole PSBT.
         at: where the map begins.
         rules: of this kind of map.
-        points: public keys that are points of the curve, known from our own derivation.
+        known: from our own derivation.
     """
     values: dict[bytes, bytes] = {}
     kinds, hint = 0, b""
     lengths, derivation, signature = rules.lengths, rules.derivation, rules.signature
+    points, tails = known.points, known.tails
     try:
         while size := raw[at]:
             start = at + 1
@@ -89,6 +113,11 @@ def skim_map(
                 return None
             values[key] = value
             kinds |= _BITS[kind]
+            if kind == rules.script and (tail := tails.get(value)) is not None and raw.startswith(tail.raw, at):
+                if kinds & _BITS[derivation]:
+                    return None  # a key might be there twice
+                values.update(tail.values)
+                return values, kinds | _BITS[derivation], tail.hint, at + len(tail.raw)
     except (IndexError, struct.error):  # past the end, where a value was cut short too
         return None
     return values, kinds, hint, at + 1

@@ -25,6 +25,7 @@ from custody.psbt_fields import (
     Field,
     FieldMap,
 )
+from custody.psbt_skim import Known
 from custody.sighash import SIGHASH_ALL, segwit_digests
 from custody.transaction import OutPoint, Transaction, TxIn, TxOut
 from custody.wallet import ScriptBook, WalletScript
@@ -213,7 +214,8 @@ def from_foreign_psbt(ours: Psbt, raw: bytes) -> tuple[InputSignature, ...]:
     """
     if (usual := _beside_ours(ours, raw)) is not None:
         return usual
-    theirs = parse(raw, {key[1:] for said in (*ours.inputs, *ours.outputs) for key in said.values if len(key) == 34})
+    points = {key[1:] for said in (*ours.inputs, *ours.outputs) for key in said.values if len(key) == 34}
+    theirs = parse(raw, Known(points))
     if theirs.transaction != ours.transaction:
         raise MalformedError("FOREIGN_TRANSACTION", f"expected transaction {ours.transaction.txid_hex}")
     found: list[InputSignature] = []

@@ -14,6 +14,8 @@ from enum import Enum
 from custody.bip32 import Children, parse_extended_key
 from custody.canonical import encode, tagged_hash
 from custody.errors import MalformedError
+from custody.psbt_skim import Known, Tail
+from custody.reader import sized
 
 MAX_DESCRIPTOR_CHARS = 4096  # 15 keys with origins are about 2,200
 MAX_KEYS = (
@@ -105,16 +107,17 @@ class Wallet:
 class ScriptBook:
     """The scripts of one wallet, derived once each: an explicit cache that is passed to whoever needs many.
 
-    points: the public keys of all scripts in the cache (33 bytes), each with its point (64 bytes): `parse` need not
-    prove again that they are on the curve.
+    known: what `parse` need not prove again, of all scripts in the cache: their keys, and what we write behind them.
     """
 
     def __init__(self, wallet: Wallet) -> None:
         self.wallet = wallet
-        self.points: dict[bytes, bytes] = {}
+        self._points: set[bytes] = set()
+        self._tails: dict[bytes, Tail] = {}
+        self.known = Known(self._points, self._tails)
         accounts = [parse_extended_key(key.xpub) for key in wallet.keys]
         self._branches = tuple(
-            tuple(Children(account.child(branch)) for account in accounts) for branch in (RECEIVE, CHANGE)
+            Children([account.child(branch) for account in accounts]) for branch in (RECEIVE, CHANGE)
         )
         self._scripts: dict[tuple[int, int], WalletScript] = {}
         self._places: dict[bytes, int] = {}  # script -> branch and index in one number: a window can be long
@@ -142,6 +145,8 @@ class ScriptBook:
         """
         known = self._scripts.get((branch, index))
         if known is not None:
+            if known.witness_script not in self._tails:
+                self._tails[known.witness_script] = self._tail(known)
             return known if known.script == script else None
         if len(script) != P2WSH_BYTES or branch not in (RECEIVE, CHANGE) or not 0 <= index <= MAX_INDEX:
             return None
@@ -161,17 +166,25 @@ class ScriptBook:
         return branch, place >> 1
 
     def _derive(self, branch: int, index: int) -> WalletScript:
-        pubkeys, points = zip(*(children.at(index) for children in self._branches[branch]), strict=True)
+        pubkeys, points = zip(*self._branches[branch].at(index), strict=True)
         order = tuple(sorted(range(len(pubkeys)), key=pubkeys.__getitem__))  # BIP-67
         witness_script = multisig_script(self.wallet.threshold, tuple(pubkeys[at] for at in order))
         script = b"\x00\x20" + hashlib.sha256(witness_script).digest()
         return WalletScript(branch, index, script, witness_script, pubkeys, points, order)
 
+    def _tail(self, found: WalletScript) -> Tail:
+        """Return what `custody.signatures.build` writes behind the witness script of an input."""
+        place = found.branch.to_bytes(4, "little") + found.index.to_bytes(4, "little")
+        values = {b"\x06" + found.pubkeys[at]: self.wallet.keys[at].origin + place for at in found.order}
+        raw = b"".join(sized(key) + sized(value) for key, value in values.items()) + b"\0"
+        return Tail(raw, values, next(iter(values.values())))
+
     def _keep(self, found: WalletScript) -> WalletScript:
         if len(self._scripts) >= MAX_KEPT_SCRIPTS:
             self._scripts.clear()
-            self.points.clear()
-        self.points.update(zip(found.pubkeys, found.points, strict=True))
+            self._points.clear()
+            self._tails.clear()
+        self._points.update(found.pubkeys)
         self._scripts[found.branch, found.index] = found
         return found
 

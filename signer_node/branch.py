@@ -47,7 +47,7 @@ class PublicBranch:
         found = self._children.get(index)
         if found is None:
             tweak = self._tweaks.at(index)
-            pubkey, point = curve.child_point(self._point, tweak)
+            pubkey, point = curve.child_points([self._point], [tweak])[0]
             found = PublicChild(pubkey, curve.uncompressed(point), tweak)
             if len(self._children) >= MAX_KEPT_SCRIPTS:
                 self._children.clear()

@@ -179,7 +179,7 @@ def prove(
     key_index = None if wallet is None else wallet.key_index(me.node)
     if wallet is None or key_index is None:
         return Refused("WALLET_OTHER", f"a wallet that node {me.node} holds a key of", withdrawal.wallet_id.hex())
-    psbt = parse(bundle.psbt, book.points)
+    psbt = parse(bundle.psbt, book.known)
     facts = read_facts(psbt, book, shape_limits(settled_state, withdrawal))
     if isinstance(facts, Refused):
         return facts

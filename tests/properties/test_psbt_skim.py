@@ -14,9 +14,9 @@ import pytest
 from custody import psbt as codec
 from custody import signatures
 from custody.errors import MalformedError
-from custody.psbt import Psbt, convert, parse, serialize
+from custody.psbt import NOTHING, Psbt, convert, parse, serialize
 from custody.psbt_fields import Field
-from custody.psbt_skim import skim_transaction
+from custody.psbt_skim import Known, skim_transaction
 from custody.reader import Reader
 from custody.signatures import from_foreign_psbt, with_signatures
 from custody.transaction import Transaction, TxIn, TxOut, parse_transaction
@@ -25,7 +25,11 @@ from tests.fakes.psbts import BOOK, coin, signed_by, valid
 from tests.properties.test_psbt import bit_flips, insertions, truncations
 
 SIGNED = with_signatures(valid(), (*signed_by(0, valid()), *signed_by(2, valid())))
-POINTS = BOOK.points | {pubkey: b"" for found in valid().inputs for pubkey, _ in found.derivations}
+KNOWN = {
+    "nothing": NOTHING,
+    "points": Known({pubkey for found in valid().inputs for pubkey, _ in found.derivations}),
+    "book": BOOK.known,
+}
 RAWS = {
     "v0": serialize(valid()),
     "v2": serialize(convert(valid(), 2)),
@@ -39,10 +43,10 @@ def mutants(raw: bytes) -> Iterator[bytes]:
     return islice(chain((raw,), bit_flips(raw), truncations(raw), insertions(raw)), 0, None, 7)
 
 
-def seen(raw: bytes) -> Seen:
+def seen(raw: bytes, known: Known) -> Seen:
     """Return all that a reader is told of `raw`: every field with its offset, or the refusal with its words."""
     try:
-        psbt = parse(raw, POINTS)
+        psbt = parse(raw, known)
     except MalformedError as error:
         return error.code, error.message, error.offset
     assert serialize(psbt) == raw
@@ -60,11 +64,14 @@ def _no_skim(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("raw", RAWS.values(), ids=RAWS)
-def test_parse_given_mutations_sees_what_the_strict_reader_sees(raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("known", KNOWN.values(), ids=KNOWN)
+def test_parse_given_mutations_sees_what_the_strict_reader_sees(
+    raw: bytes, known: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fields, offsets, spent outputs, refusals: the fast reader adds speed and nothing else."""
-    fast = [seen(mutant) for mutant in mutants(raw)]
+    fast = [seen(mutant, known) for mutant in mutants(raw)]
     _no_skim(monkeypatch)
-    strict = [seen(mutant) for mutant in mutants(raw)]
+    strict = [seen(mutant, known) for mutant in mutants(raw)]
 
     assert fast == strict
 
@@ -80,7 +87,7 @@ def test_parse_given_the_usual_form_never_needs_the_strict_reader(monkeypatch: p
 
     monkeypatch.setattr(codec, "_read_map", spy)
     for raw in RAWS.values():
-        parse(raw, POINTS)
+        parse(raw, KNOWN["book"])
 
     assert read == ["global"] * len(RAWS)
 
@@ -89,7 +96,7 @@ def test_from_foreign_psbt_given_mutations_takes_what_the_strict_reader_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What comes back byte for byte as ours but for signatures is not read twice, and nothing else passes that way."""
-    ours: Psbt = parse(RAWS["v0"], POINTS)
+    ours: Psbt = parse(RAWS["v0"], KNOWN["book"])
 
     def taken(raw: bytes) -> Seen:
         try:
