@@ -13,7 +13,7 @@ from coordinator.log_key import SeedKey, free_text_secret, make_sealed, open_sea
 from coordinator.vault_key import VaultKey, VaultPlace
 from custody import ed25519
 from custody.audit import Checkpoint, open_signed, signed_checkpoint
-from custody.errors import ConflictError, CustodyError, IntegrityError
+from custody.errors import ConflictError, CustodyError, IntegrityError, UnavailableError
 from custody.sealing import Hardness, Header, seal_secret
 from deploy.ca import make_ca
 from tests.integration.conftest import LOG_ROLE, Bao
@@ -181,14 +181,44 @@ def place(bao: Bao, directory: Path) -> VaultPlace:
     return VaultPlace(bao.server.address, "log-main", bao.server.ca_path, LOG_ROLE.name, role_id, wrapped)
 
 
-def public_half(bao: Bao) -> bytes:
-    """Read it as the operator of the ceremony does, with a token of the coordinator's role."""
+def token_of(bao: Bao) -> str:
+    """Return a token of the coordinator's role, logged in by plain calls."""
     call, wrapped = bao.server.call, bao.server.wrapped_secret(LOG_ROLE)
     secret_id = call("POST", "sys/wrapping/unwrap", wrapped, {})["data"]["secret_id"]
     login = {"role_id": bao.server.role_ids[LOG_ROLE.name], "secret_id": secret_id}
-    token = call("POST", "auth/approle/login", "", login)["auth"]["client_token"]
-    keys = call("GET", "transit/keys/log-main", token)["data"]["keys"]
+    return str(call("POST", "auth/approle/login", "", login)["auth"]["client_token"])
+
+
+def public_half(bao: Bao) -> bytes:
+    """Read it as the operator of the ceremony does."""
+    keys = bao.server.call("GET", "transit/keys/log-main", token_of(bao))["data"]["keys"]
     return base64.b64decode(keys["1"]["public_key"])
+
+
+INPUT: dict[str, object] = {"input": base64.b64encode(NOTE).decode()}
+FORBIDDEN: list[tuple[str, str, dict[str, object] | None]] = [
+    ("POST", "transit/sign/log-main", {**INPUT, "prehashed": True}),
+    ("POST", "transit/sign/log-main", {"batch_input": [INPUT]}),
+    ("POST", "transit/sign/seed-transit-1", INPUT),
+    ("GET", "transit/export/signing-key/log-main", None),
+    ("GET", "transit/backup/log-main", None),
+    ("POST", "transit/keys/log-main/rotate", {}),
+    ("POST", "transit/keys/log-main/config", {"exportable": True}),
+    ("DELETE", "transit/keys/log-main", None),
+    ("POST", "transit/decrypt/seed-transit-1", {"ciphertext": "vault:v1:AAAA"}),
+    ("GET", "keyturn/data/signers/kv-1/seed", None),
+    ("GET", "sys/policies/acl/log-main", None),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "path", "body"), FORBIDDEN)
+def test_log_role_given_anything_but_a_message_to_sign_is_forbidden(
+    method: str, path: str, body: dict[str, object] | None, bao: Bao
+) -> None:
+    """A stolen coordinator's token signs checkpoints while it lives; it gets no key and touches no seed."""
+    with pytest.raises(UnavailableError, match=" 403 "):
+        bao.server.call(method, path, token_of(bao), body)
 
 
 @pytest.mark.slow
