@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from coordinator.effects import Effect, around
 from coordinator.exporting import export_lines
 from coordinator.parts import Parts
+from coordinator.posted import take_in
 from coordinator.rpc.identity import Context, identity_of
 from coordinator.rpc.limits import exactly, page_size
 from coordinator.rpc.statements import read_signed, write_signed
 from coordinator.rpc.status import refuse
 from coordinator.rpc.views import add_decision
 from coordinator.rpc.withdrawals import shielded
-from coordinator.store.port import Change, Event, MoneyBody
+from coordinator.store.port import Change, Event
 from custody.audit import Log
 from custody.canonical import Json
-from custody.entries import Document, EntryKind, read_freeze, read_unfreeze
+from custody.entries import read_freeze, read_unfreeze
 from custody.errors import NotFoundError, Refused, UnavailableError
 from custody.follow import LONE_FREEZE_SECONDS, State, may_freeze
 from custody.quorum import key_holders
@@ -142,7 +142,7 @@ class Policies(policy_pb2_grpc.PolicyServiceServicer):
         policy = (await self._state()).policy
         if freeze.genesis != self._parts.genesis.hash or not may_freeze(policy, freeze.by, signed):
             refuse(Refused("FREEZE_SIGNATURE", f"a signature by {freeze.by}, who may freeze", "none"))
-        await self._log(EntryKind.FREEZE, signed, "log.frozen", freeze.by)
+        await self._log(signed, freeze.by)
 
     async def _unfreeze(self, signed: Signed) -> None:
         unfreeze = read_unfreeze(signed)
@@ -150,15 +150,12 @@ class Policies(policy_pb2_grpc.PolicyServiceServicer):
         people = key_holders((await self._state()).policy, signed, groups=quorum.groups, at=self._parts.clock.now())
         if unfreeze.genesis != self._parts.genesis.hash or len(people) < quorum.threshold:
             refuse(Refused("UNFREEZE_QUORUM", f"{quorum.threshold} people of {quorum.groups}", str(len(people))))
-        await self._log(EntryKind.UNFREEZE, signed, "log.unfrozen", ",".join(sorted(people)))
+        await self._log(signed, ",".join(sorted(people)))
 
-    async def _log(self, kind: EntryKind, signed: Signed, event: str, actor: str) -> None:
-        now = self._parts.clock.now()
-        money = MoneyBody(kind, Document(signed.digest))
-        named = Event(event, actor, {"bodies": [signed.digest.hex()]})
-        with around(self._parts.hook, Effect.LOG_STATEMENT):
-            await self._parts.store.record(Change(now, money=(money,), events=(named,), bodies=(signed,)))
-        await self._parts.logs.fresh(Log.MONEY)
+    async def _log(self, signed: Signed, actor: str) -> None:
+        """Log what was posted, once, as what witnesses hold is logged."""
+        if refused := await take_in(self._parts, signed, actor):
+            refuse(refused)
 
     async def _freezes(self) -> list[policy_pb2.FreezeView]:
         return [
