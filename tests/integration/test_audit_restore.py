@@ -12,11 +12,12 @@ import pytest
 import pytest_asyncio
 
 from coordinator.__main__ import main as coordinator_main
+from coordinator.collectors import FileCollector
 from coordinator.exporting import export_lines
 from coordinator.restoring import read_file, refuse_rolled_back, replay
 from coordinator.session import Stage
 from coordinator.store.sql import SqlStore
-from coordinator.streaming import EventStream
+from coordinator.streaming import EventStream, open_stream
 from custody.audit import Log
 from custody.errors import IntegrityError
 from custody.replay import verify
@@ -31,7 +32,7 @@ CONFIG = """
 listen = "127.0.0.1:0"
 database = "sqlite:///{here}/store.db"
 genesis = "genesis.json"
-log_key = "log.key"
+log_key = { file = "log.sealed", passphrase = "log.passphrase" }
 witnesses = []
 [chain]
 kind = "embedded"
@@ -57,7 +58,7 @@ async def restored(tmp_path: Path) -> AsyncIterator[Organisation]:
     shutil.copy(tmp_path / "store.db", tmp_path / "backup.db")
     found.start()
     await pay(found, found.withdrawal(1_100_000, 12))
-    await EventStream(found.parts.store, tmp_path / "events.jsonl").step()
+    await (await stream_to(found, tmp_path / "events.jsonl")).step()
     (tmp_path / "export.jsonl").write_bytes(b"".join([line async for line in export_lines(found.parts)]))
     await found.parts.store.close()
     for name in ("store.db", "store.db-wal", "store.db-shm"):
@@ -77,6 +78,11 @@ async def pay(organisation: Organisation, asked: Withdrawal) -> None:
     for log in Log:
         assert await organisation.parts.logs.fresh(log) is not None
     organisation.clock.advance(60)
+
+
+async def stream_to(organisation: Organisation, path: Path) -> EventStream:
+    """Return the stream of events into a file."""
+    return await open_stream(organisation.parts.store, FileCollector(path), organisation.clock)
 
 
 async def check(organisation: Organisation) -> None:
@@ -168,17 +174,17 @@ async def test_replay_given_changed_event_refuses(restored: Organisation) -> Non
 async def test_stream_given_cut_line_writes_it_again(restored: Organisation) -> None:
     """A crash in the middle of a line costs a repetition, never an entry."""
     path = restored.directory / "other.jsonl"
-    stream = EventStream(restored.parts.store, path)
+    stream = await stream_to(restored, path)
     written = await stream.step()
     path.write_bytes(path.read_bytes()[:-7])
 
-    again = EventStream(restored.parts.store, path)
-    assert again.lag == 1
+    again = await stream_to(restored, path)
+    assert (await again.tell_lag()).entries == 1
     await again.step()
     found = read_file(path.read_bytes())
 
     assert len(found.entries[Log.EVENT]) == written == restored.parts.store.head(Log.EVENT).size
-    assert EventStream(restored.parts.store, path).lag == 0
+    assert (await (await stream_to(restored, path)).tell_lag()).entries == 0
 
 
 async def test_start_given_fresh_or_whole_database_is_fine(tmp_path: Path) -> None:
