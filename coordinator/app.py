@@ -14,6 +14,7 @@ import structlog
 from coordinator import flow
 from coordinator.chain.embedded import EmbeddedChain
 from coordinator.clock import Clock, SystemClock
+from coordinator.collectors import Collector, FileCollector, HttpsCollector, SyslogCollector
 from coordinator.config import Config
 from coordinator.effects import Hook, no_hook
 from coordinator.followed import Followed
@@ -35,7 +36,7 @@ from coordinator.rpc.withdrawals import Approvals, Withdrawals
 from coordinator.session import OPEN
 from coordinator.store.port import MAX_PAGE, Page
 from coordinator.store.sql import SqlStore
-from coordinator.streaming import EventStream
+from coordinator.streaming import open_stream
 from coordinator.tiles import Tiles, TileServer
 from coordinator.tls import TlsFiles
 from coordinator.vault_key import VaultKey, VaultPlace
@@ -89,8 +90,9 @@ async def run(config: Config, hook: Hook = no_hook) -> int:
         stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
         tasks = [asyncio.create_task(work(parts)) for work in (_advance_all, _keep_checkpoints)]
         tasks.append(asyncio.create_task(take_over_for_ever(parts, dialled)))
-        if config.stream is not None:
-            tasks.append(asyncio.create_task(EventStream(parts.store, config.stream).run()))
+        for collector in _collectors(config):
+            stream = await open_stream(parts.store, collector, parts.clock)
+            tasks.append(asyncio.create_task(stream.run()))
         if config.tiles:
             tiles = TileServer(Tiles(parts.logs, parts.store))
             log.info("tiles.ready", port=await tiles.listen(config.tiles))
@@ -247,3 +249,14 @@ async def _keep_checkpoints(parts: Parts) -> None:
 
 def _tls(config: Config) -> TlsFiles:
     return TlsFiles(config.tls.certificate, config.tls.key, config.tls.ca)
+
+
+def _collectors(config: Config) -> list[Collector]:
+    stream, found = config.stream, list[Collector]()
+    if stream.file is not None:
+        found.append(FileCollector(stream.file))
+    if stream.syslog:
+        found.append(SyslogCollector(stream.syslog))
+    if stream.ca is not None:
+        found.append(HttpsCollector(stream.https, TlsFiles(config.tls.certificate, config.tls.key, stream.ca)))
+    return found

@@ -14,6 +14,9 @@ from custody.errors import MalformedError
 from custody.fields import Fields
 
 _ADDRESS = re.compile(r"https://[A-Za-z0-9.-]+:[0-9]{1,5}")
+_HTTPS = re.compile(r"https://[A-Za-z0-9.-]+:(?P<port>[0-9]{1,5})/[A-Za-z0-9._~/-]*")
+_SYSLOG = re.compile(r"[A-Za-z0-9.-]+:(?P<port>[0-9]{1,5})")
+MAX_PORT = 65_535
 MAX_CONFIG_BYTES = 64 * 1024  # a coordinator's configuration is one screen
 
 
@@ -43,13 +46,23 @@ class SealedKey:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """Who gets a copy of every event. file: on another host or disk.  syslog: host:port.  https: URL, and its CA."""
+
+    file: Path | None = None
+    syslog: str = ""
+    https: str = ""
+    ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One coordinator.
 
     listen: host:port.  database: SQLAlchemy URL.  genesis: the signed genesis file.  log_key: where it is.
     chain: directory of the embedded regtest chain.  confirmations: depth in blocks at which a payment is done.
     tiles: loopback host:port of the read-only tiles of both logs, "" for none.
-    stream: file on another host or disk that gets a copy of every event, None for none.
+    stream: who gets a copy of every event.
     """
 
     listen: str
@@ -61,7 +74,7 @@ class Config:
     tls: TlsConfig
     witnesses: tuple[WitnessConfig, ...]
     tiles: str = ""
-    stream: Path | None = None
+    stream: StreamConfig = StreamConfig()
 
 
 def load_config(path: Path) -> Config:
@@ -89,7 +102,7 @@ def load_config(path: Path) -> Config:
         tls=_tls(fields.fields("tls"), base),
         witnesses=tuple(_witness(Fields(item, "witness")) for item in fields.items("witnesses", 63)),
         tiles=_only(fields.fields("tiles"), "listen") if fields.has("tiles") else "",
-        stream=base / _only(fields.fields("stream"), "file") if fields.has("stream") else None,
+        stream=_stream(fields.fields("stream"), base) if fields.has("stream") else StreamConfig(),
     )
     chain.done()
     fields.done()
@@ -123,6 +136,25 @@ def _https(address: str) -> str:
     if not _ADDRESS.fullmatch(address):
         raise MalformedError("CONFIG_VAULT", "expected https://HOST:PORT")
     return address
+
+
+def _stream(fields: Fields, base: Path) -> StreamConfig:
+    has_https = fields.has("https")
+    stream = StreamConfig(
+        file=base / fields.text("file", 1024) if fields.has("file") else None,
+        syslog=fields.text("syslog") if fields.has("syslog") else "",
+        https=fields.text("https", 1024) if has_https else "",
+        ca=base / fields.text("ca", 1024) if has_https else None,
+    )
+    fields.done()
+    for pattern, form, said in (
+        (_SYSLOG, "HOST:PORT", stream.syslog),
+        (_HTTPS, "https://HOST:PORT/PATH", stream.https),
+    ):
+        found = pattern.fullmatch(said)
+        if said and (found is None or not 0 < int(found["port"]) <= MAX_PORT):
+            raise MalformedError("CONFIG_STREAM", f"expected {form}")
+    return stream
 
 
 def _only(fields: Fields, key: str) -> str:
