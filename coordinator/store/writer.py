@@ -117,11 +117,12 @@ class Turn:
 
     def _check_bodies(self, entries: Iterable[NewEntry], given: dict[bytes, Body]) -> None:
         """A follower refuses an entry whose statement is missing, so none is ever logged without it."""
-        for digest in (digest for new in entries for digest in new.names):
-            if digest in given or digest in self._bodies:
-                continue
-            if self.cursor.first(_FIND_BODY, {"digest": digest}) is None:
-                raise MalformedError("MISSING_BODY", f"expected the statement {digest.hex()}")
+        for new in entries:
+            for digest in new.names:
+                if digest in given or digest in self._bodies:
+                    continue
+                if self.cursor.first(_FIND_BODY, {"digest": digest}) is None:
+                    raise MalformedError("MISSING_BODY", f"expected the statement {digest.hex()}")
 
 
 def _body_row(digest: bytes, body: Body) -> Row:

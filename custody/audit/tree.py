@@ -15,6 +15,7 @@ from typing import Protocol
 from custody.errors import IntegrityError
 
 EMPTY_ROOT = hashlib.sha256(b"").digest()  # RFC 6962 section 2.1: MTH({}) = SHA-256()
+_HASH_SIZES = frozenset({32})
 MAX_PROOF_NODES = 63  # C2SP tlog-witness: trees are smaller than 2^63
 
 
@@ -55,7 +56,11 @@ class Frontier:
     nodes: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.size < 0 or len(self.nodes) != self.size.bit_count() or any(len(node) != 32 for node in self.nodes):
+        if (
+            self.size < 0
+            or len(self.nodes) != self.size.bit_count()
+            or not _HASH_SIZES.issuperset(map(len, self.nodes))
+        ):
             raise IntegrityError("FRONTIER_SHAPE", f"expected one hash per complete subtree of {self.size} leaves")
 
     @property
