@@ -95,6 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     known = top.parse_args(arguments)
     if known.quick and known.write:
         top.error("--write needs a whole run")
+    where = machine()
     try:
         timed = [measure(shape) for shape in shapes(QUICK_SIZES if known.quick else SIZES, same=not known.quick)]
         goals = [*_goals(timed), *_derivation_goals(), *([] if known.quick else _linear_goals())]
@@ -102,10 +103,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"bench psbt: could not measure: {error}", file=sys.stderr)
         return COULD_NOT_MEASURE
     if known.write:
-        papers.write(Path("docs/benchmarks"), machine(), [(t.shape, t.seconds) for t in timed], goals)
+        papers.write(Path("docs/benchmarks"), where, [(t.shape, t.seconds) for t in timed], goals)
     if not known.json:
         print(papers.table([(t.shape, t.seconds) for t in timed]))
-    return report("psbt", goals, as_json=known.json)
+    return report("psbt", where, goals, as_json=known.json)
 
 
 def shapes(sizes: Iterable[tuple[int, int]], *, same: bool) -> list[Shape]:

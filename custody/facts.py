@@ -230,7 +230,7 @@ def _mask(types: Iterable[int]) -> int:
 def _foreign_xpub(psbt: Psbt, wallet: Wallet) -> Refused | None:
     """Refuse a global xpub that is not of this wallet: what nobody judges is a place to hide things."""
     said = {(field.key[1:], field.value) for field in psbt.globals.all(GLOBAL_XPUB)}
-    if said - {(decode_check(key.xpub), key.origin) for key in wallet.keys}:
+    if said and said - {(decode_check(key.xpub), key.origin) for key in wallet.keys}:
         return Refused("XPUB_OTHER", "only extended keys of this wallet, with their origin", "another")
     return None
 
