@@ -1,5 +1,8 @@
 """`python3 -m coordinator --config F`: serve. With `--replay FILE`: put back what a restored database lacks, once.
 
+`python3 -m coordinator --config F --prune-before UTC_SECONDS`: remove the bodies that only older events name, once,
+while nothing serves. No entry, no hash and nothing that the money log names is removed.
+
 `python3 -m coordinator --make-log-key FILE --passphrase FILE`: make the log's key, once, sealed in a file.
 
 Exit codes: 0 stopped as asked, 1 breakage, 2 usage.
@@ -30,6 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--replay", type=Path, metavar="FILE", help="put back log entries that a restored database lacks, then stop"
     )
+    parser.add_argument(
+        "--prune-before", type=int, metavar="UTC_SECONDS", help="remove bodies that only older events name, then stop"
+    )
     args = parser.parse_args(arguments)
     if sys.flags.optimize:
         return _fail("OPTIMIZED", "expected python without -O: libraries check with assert")
@@ -41,11 +47,14 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if args.config is None:
             parser.error("expected --config or --make-log-key")
-        from coordinator.app import put_back, run
+        from coordinator.app import forget_before, put_back, run
 
         if args.replay is not None:
             replayed = asyncio.run(put_back(load_config(args.config), args.replay))
             print(json.dumps(asdict(replayed)))
+            return 0
+        if args.prune_before is not None:
+            print(json.dumps({"pruned": asyncio.run(forget_before(load_config(args.config), args.prune_before))}))
             return 0
         return asyncio.run(run(load_config(args.config)))
     except CustodyError as error:

@@ -24,6 +24,7 @@ from coordinator.logs import LogPins, Logs, WitnessPort
 from coordinator.outbox import Outbox
 from coordinator.parts import Parts
 from coordinator.posted import take_over_for_ever
+from coordinator.pruning import prune
 from coordinator.restoring import Replayed, read_file, refuse_rolled_back, replay
 from coordinator.rpc.audits import Audits, Policies
 from coordinator.rpc.calls import RecordedCalls, free_text_key
@@ -127,6 +128,19 @@ async def put_back(config: Config, path: Path) -> Replayed:
     store = await asyncio.to_thread(SqlStore.open, config.database)
     try:
         return await replay(store, genesis, found)
+    finally:
+        await store.close()
+
+
+async def forget_before(config: Config, before: int) -> int:
+    """Remove the bodies that only events of before `before` (UTC seconds) name; return how many. Serves nothing.
+
+    Raises:
+        CustodyError: PRUNE_TIME, or the store does not open; nothing was removed.
+    """
+    store = await asyncio.to_thread(SqlStore.open, config.database)
+    try:
+        return await prune(store, before, SystemClock().now())
     finally:
         await store.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from coordinator.session import Asked, Refusal, Session, Stage
+from coordinator.session import OPEN, Asked, Refusal, Session, Stage
 from custody.bundle import signatures_from_items, signatures_to_json
 from custody.canonical import Json, decode, encode
 from custody.errors import IntegrityError, MalformedError
@@ -70,10 +70,26 @@ def named_in(digest: bytes, document: bytes) -> tuple[bytes, ...]:
     return (digest, *_digests(fields.items("approvals")), *optional)
 
 
+def needed_by(digest: bytes, stage: str, document: bytes) -> tuple[bytes, ...]:
+    """Return the digests of the bodies that retention must leave to a session."""
+    named = named_in(digest, document)
+    fields = Fields(decode(document), "session")
+    return named[: 1 + len(fields.items("approvals"))] if _is_prunable(Stage(stage), fields) else named
+
+
+def _is_prunable(stage: Stage, fields: Fields) -> bool:
+    """Return whether PSBT and transaction may be gone: it is paid, or ended before it was released.
+
+    One that was released and not paid may still be superseded, over the coins that its PSBT names.
+    """
+    return stage is Stage.CONFIRMED or (stage not in OPEN and not fields.has("release_index"))
+
+
 def read_session(digest: bytes, stage: str, document: bytes, bodies: Mapping[bytes, Body]) -> Session:
     """Return the session of `document`. Raises IntegrityError SESSION_DAMAGED or BODY_MISSING."""
     try:
         fields = Fields(decode(document), "session")
+        is_prunable = _is_prunable(Stage(stage), fields)
         session = Session(
             digest=digest,
             withdrawal=_statement(bodies, digest),
@@ -81,12 +97,12 @@ def read_session(digest: bytes, stage: str, document: bytes, bodies: Mapping[byt
             created_at=fields.time("created_at"),
             updated_at=fields.time("updated_at"),
             approvals=tuple(_statement(bodies, item) for item in _digests(fields.items("approvals"))),
-            psbt=_raw(bodies, fields.hex("psbt", 32)) if fields.has("psbt") else None,
+            psbt=_raw(bodies, fields.hex("psbt", 32), is_prunable) if fields.has("psbt") else None,
             release_index=fields.integer("release_index") if fields.has("release_index") else None,
             signatures=signatures_from_items(fields.items("signatures", 100_000)),
             asked=tuple(_asked(item) for item in fields.items("asked")),
             refusals=tuple(_refusal(item) for item in fields.items("refusals")),
-            transaction=_raw(bodies, fields.hex("transaction", 32)) if fields.has("transaction") else None,
+            transaction=_raw(bodies, fields.hex("transaction", 32), is_prunable) if fields.has("transaction") else None,
             txid=fields.hex("txid", 32) if fields.has("txid") else None,
             confirmed_height=fields.integer("confirmed_height") if fields.has("confirmed_height") else None,
         )
@@ -103,8 +119,10 @@ def _statement(bodies: Mapping[bytes, Body], digest: bytes) -> Signed:
     return body
 
 
-def _raw(bodies: Mapping[bytes, Body], digest: bytes) -> bytes:
+def _raw(bodies: Mapping[bytes, Body], digest: bytes, is_prunable: bool) -> bytes | None:
     body = bodies.get(digest)
+    if body is None and is_prunable:
+        return None
     if not isinstance(body, bytes):
         raise IntegrityError("BODY_MISSING", f"expected the bytes {digest.hex()}")
     return body

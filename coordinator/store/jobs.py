@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from coordinator.session import Session
 from coordinator.store import schema
-from coordinator.store.codec import bodies_of, body_digest, write_session
+from coordinator.store.codec import bodies_of, body_digest, needed_by, write_session
 from coordinator.store.port import Change, Committed, Reservation, Versioned
 from coordinator.store.prepared import Prepared
 from coordinator.store.writer import Turn
@@ -37,6 +37,8 @@ _FREE_COIN = Prepared(
 )
 _DROP_COIN = Prepared(delete(_COINS).where(_COINS.c.outpoint == bindparam("of_outpoint")))
 _TAKE_COIN = Prepared(insert(_COINS))
+_DROP_BODY = Prepared(delete(schema.bodies).where(schema.bodies.c.digest == bindparam("of_digest")))
+_FETCH_ROWS = 200  # sessions in memory at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,21 @@ def _write_outpoint(outpoint: OutPoint) -> bytes:
 def record(turn: Turn, change: Change) -> Committed:
     """Log what changes no session."""
     return turn.add(turn.plan(change))
+
+
+def forget(turn: Turn, digests: Sequence[bytes], change: Change) -> int:
+    """Remove the bodies that no session needs; the first event of `change` tells how many."""
+    query = select(_SESSIONS.c.digest, _SESSIONS.c.stage, _SESSIONS.c.document)
+    rows = turn.connection.execute(query, execution_options={"yield_per": _FETCH_ROWS})
+    needed = {digest for row in rows for digest in needed_by(row.digest, row.stage, row.document)}
+    count = 0
+    with turn.cursor.undone_on_failure():
+        for digest in digests:
+            count += 0 if digest in needed else turn.cursor.run(_DROP_BODY, {"of_digest": digest})
+        first, *others = change.events
+        told = replace(first, fields={**first.fields, "count": count})
+        turn.add(turn.plan(replace(change, events=(told, *others))))
+    return count
 
 
 def with_release(session: Session, change: Change, committed: Committed) -> Session:

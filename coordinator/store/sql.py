@@ -172,6 +172,13 @@ class SqlStore:
 
         await self._writer.run(put_back)
 
+    async def forget(self, digests: Sequence[bytes], change: Change) -> int:
+        """Remove those of the bodies `digests` that no session needs, and log `change`; return how many were there.
+
+        How many is added to the first event of `change` as "count". The caller has proven that no entry needs them.
+        """
+        return await self._writer.run(lambda turn: jobs.forget(turn, digests, change))
+
     async def close(self) -> None:
         """Finish what was handed in, then write nothing more."""
         await asyncio.to_thread(self._writer.close)
