@@ -8,6 +8,9 @@ genesis = "genesis.json"      # written by `keyturn pin`, by nothing else
 ca = "ca.pem"
 certificate = "alice.pem"
 key = "alice.key"
+[[witnesses]]                 # none or more: where freezes and stops are posted too
+name = "witness-1"            # as the rules pin it
+address = "witness-1.example:7443"
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from custody.genesis import Genesis, check_signed, parse_genesis
 from custody.statements import Signed
 
 MAX_CONFIG_BYTES = 64 * 1024  # one screen of settings
+MAX_WITNESSES = 64  # more than any rules pin
 MAX_GENESIS_BYTES = 4 * 1024 * 1024  # 64 wallets with records and one rules document are under 1 MiB
 
 
@@ -40,6 +44,14 @@ class TlsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class WitnessPlace:
+    """A stand-alone witness. name: as the rules pin it.  address: host:port."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One person's settings. path: the file itself.  coordinator: host:port.  me: a name in the rules."""
 
@@ -49,6 +61,7 @@ class Config:
     key: Path
     genesis: Path
     tls: TlsConfig
+    witnesses: tuple[WitnessPlace, ...] = ()
 
     @property
     def memory(self) -> Path:
@@ -84,6 +97,7 @@ def load_config(path: Path) -> Config:
         key=_below(base, fields.text("key", 1024)),
         genesis=_below(base, fields.text("genesis", 1024)),
         tls=TlsConfig(*(_below(base, tls.text(name, 1024)) for name in ("ca", "certificate", "key"))),
+        witnesses=_witnesses(fields, path.name) if fields.has("witnesses") else (),
     )
     tls.done()
     fields.done()
@@ -114,6 +128,15 @@ def pinned_genesis(config: Config) -> Genesis:
     genesis = read_genesis_file(config.genesis)
     check_signed(genesis)
     return genesis
+
+
+def _witnesses(fields: Fields, where: str) -> tuple[WitnessPlace, ...]:
+    found = []
+    for number, item in enumerate(fields.items("witnesses", MAX_WITNESSES), 1):
+        each = Fields(item, f"{where}: witnesses {number}")
+        found.append(WitnessPlace(each.text("name"), each.text("address")))
+        each.done()
+    return tuple(found)
 
 
 def _below(base: Path, text: str) -> Path:

@@ -326,6 +326,9 @@ def _make_person(stack: Stack, name: str) -> bytes:
         'genesis = "genesis.json"',
         "[tls]",
         *_tls(stack, name),
+        "[[witnesses]]",
+        'name = "witness"',
+        f'address = "127.0.0.1:{stack.witness_port}"',
     ]
     (home / "keyturn.toml").write_text("\n".join(lines) + "\n")
     return make_person_key(home / f"{name}.ed25519")

@@ -144,6 +144,8 @@ def _local_checks(called: Invocation) -> list[Check]:
     _checked(found, "certificate", lambda: _certificate(settings))
     _checked(found, "genesis", lambda: _genesis(called))
     _checked(found, "own key", lambda: _own_key(called))
+    if settings.witnesses:
+        _checked(found, "witnesses", lambda: _witnesses(called))
     return found
 
 
@@ -205,6 +207,16 @@ def _own_key(called: Invocation) -> tuple[object, str]:
     public = ed25519.public_key(read_seed(config.key))
     refuse_if(check_me(called.genesis().policy, config.me, public, int(time.time())))
     return True, f"{public.hex()[:16]} is a key of {config.me} in the rules"
+
+
+def _witnesses(called: Invocation) -> tuple[object, str]:
+    from custody.errors import MalformedError
+
+    pinned = {witness.name for witness in called.genesis().policy.roots.witnesses}
+    named = [witness.name for witness in called.config().witnesses]
+    if unknown := sorted(set(named) - pinned):
+        raise MalformedError("WITNESS_UNKNOWN", f"expected witnesses of the rules, found {', '.join(unknown)}")
+    return True, f"freezes and stops are also posted to {', '.join(named)}"
 
 
 async def _remote_checks(called: Invocation) -> list[Check]:

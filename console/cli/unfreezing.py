@@ -10,6 +10,8 @@ import typer
 from console.cli.office import Office, connected
 
 if TYPE_CHECKING:
+    from console.cli.output import Part
+    from custody.canonical import Json
     from custody.entries import Unfreeze
     from custody.statements import Signed
 
@@ -74,6 +76,7 @@ def submit(context: typer.Context, document: Annotated[Path, typer.Argument(help
 
 
 async def _submit(office: Office, document: Path) -> None:
+    from console.cli.delivering import deliver
     from console.cli.policy import freezes_json, freezes_table
     from console.refusal import refuse
 
@@ -81,9 +84,13 @@ async def _submit(office: Office, document: Path) -> None:
     have, needed = _standing(office, signed)
     if len(have) < needed:
         refuse("UNFREEZE_QUORUM", f"signatures of {needed} people", ", ".join(have) or "none")
-    freezes = await office.client.unfreeze(signed)
-    told = "still frozen:" if freezes else "no freeze is in force"
-    office.output.done({"freezes": freezes_json(freezes)}, told, *([freezes_table(freezes)] if freezes else []))
+    delivered = await deliver(office, signed, office.client.unfreeze(signed))
+    value: dict[str, Json] = {"delivery": delivered.to_json()}
+    parts: list[Part] = ["handed in; it counts once it is in the log"]
+    if (freezes := delivered.answer) is not None:
+        value["freezes"] = freezes_json(freezes)
+        parts = ["still frozen:", freezes_table(freezes)] if freezes else ["no freeze is in force"]
+    office.output.done(value, *parts, *(delivered.lines() if delivered.is_done else ()))
 
 
 def _read(office: Office, path: Path) -> Signed:

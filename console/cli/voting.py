@@ -10,7 +10,10 @@ import typer
 from console.cli.office import Office, connected
 
 if TYPE_CHECKING:
+    from console.cli.output import Part
     from console.views import WithdrawalView
+    from custody.canonical import Json
+    from custody.errors import CustodyError
     from custody.follow import State
     from custody.statements import Signed
 
@@ -102,30 +105,64 @@ def veto(context: typer.Context, withdrawal: Withdrawal, reason: Reason = "", ye
 
 async def _end(office: Office, name: str, how: str, reason: str, yes: bool) -> None:
     """Stop a withdrawal; needs no fresh log: a stop can only protect."""
+    from console.cli.delivering import deliver
     from console.memory import load_memory, save_memory
-    from console.pages import withdrawal_lines
     from console.showing import standing_lines, view_json
 
-    seed, view = office.seed(), await office.find(name)
-    office.output.page(withdrawal_lines(view.withdrawal, office.policy, office.genesis, (), office.now))
+    seed = office.seed()
+    digest, view = await _meant(office, name)
     office.output.confirm(f"End it for ever by a {how} as {office.config.me}?", yes)
-    after = await office.client.stop(_stop(office, view, how, seed), view.digest)
+    until = office.now + APPROVAL_SECONDS if view is None else view.withdrawal.expires_at
+    stop = _stop(office, digest, how, until, seed)
+    delivered = await deliver(office, stop, office.client.stop(stop, digest))
     if reason:
         memory = load_memory(office.config.memory, office.genesis.hash)
-        save_memory(office.config.memory, memory.with_note(view.digest, reason))
-    value = view_json(after, office.policy, office.now)
-    office.output.done(value, "", *standing_lines(after, office.policy, office.now))
+        save_memory(office.config.memory, memory.with_note(digest, reason))
+    value: dict[str, Json] = {"digest": digest.hex()}
+    lines: list[str] = []
+    if (after := delivered.answer) is not None:
+        value |= view_json(after, office.policy, office.now)
+        lines = standing_lines(after, office.policy, office.now)
+    value["delivery"] = delivered.to_json()
+    office.output.done(value, "", *lines, *(delivered.lines() if delivered.is_done else ()))
 
 
-def _stop(office: Office, view: WithdrawalView, how: str, seed: bytes) -> Signed:
+async def _meant(office: Office, name: str) -> tuple[bytes, WithdrawalView | None]:
+    """Show the withdrawal that is to end. A whole digest can be stopped unseen: a coordinator may hide what it is."""
+    from console.pages import withdrawal_lines
+    from custody.errors import IntegrityError, NotFoundError, UnavailableError
+
+    try:
+        view = await office.find(name)
+    except (UnavailableError, NotFoundError, IntegrityError) as error:
+        return _unseen(office, name, error), None
+    office.output.page(withdrawal_lines(view.withdrawal, office.policy, office.genesis, (), office.now))
+    return view.digest, view
+
+
+def _unseen(office: Office, name: str, error: CustodyError) -> bytes:
+    from custody.errors import MalformedError
+    from custody.fields import parse_hex
+
+    try:
+        digest = parse_hex(name, "withdrawal", 32)
+    except MalformedError:
+        raise error from None
+    if not office.config.witnesses:
+        raise error
+    office.output.page([f"The coordinator does not show withdrawal {name}: {error}", "Witnesses take the stop anyway."])
+    return digest
+
+
+def _stop(office: Office, digest: bytes, how: str, until: int, seed: bytes) -> Signed:
     from custody.approval import Approval, Decision
     from custody.entries import StopCause, StopStatement
     from custody.statements import Kind, sign
 
     genesis, me, now = office.genesis.hash, office.config.me, office.now
     if how == "veto":
-        return sign(Kind.STOP, StopStatement(genesis, view.digest, StopCause.VETO, me, now).to_json(), seed)
-    said = Approval(genesis, view.digest, Decision.REJECT, me, now, max(now + 1, view.withdrawal.expires_at))
+        return sign(Kind.STOP, StopStatement(genesis, digest, StopCause.VETO, me, now).to_json(), seed)
+    said = Approval(genesis, digest, Decision.REJECT, me, now, max(now + 1, until))
     return sign(Kind.APPROVAL, said.to_json(), seed)
 
 
@@ -136,6 +173,7 @@ def freeze(context: typer.Context, yes: Yes = False) -> None:
 
 
 async def _freeze(office: Office, yes: bool) -> None:
+    from console.cli.delivering import deliver
     from console.cli.policy import freezes_json, freezes_table
     from console.refusal import refuse
     from custody.entries import Freeze
@@ -148,6 +186,11 @@ async def _freeze(office: Office, yes: bool) -> None:
         refuse("MAY_NOT_FREEZE", f"somebody of {', '.join(groups)}", me)
     office.output.confirm(f"Freeze everything as {me}?", yes)
     statement = Freeze(office.genesis.hash, os.urandom(16), me, office.now)
-    freezes = await office.client.freeze(sign(Kind.FREEZE, statement.to_json(), seed))
-    value = {"freeze_id": statement.freeze_id.hex(), "freezes": freezes_json(freezes)}
-    office.output.done(value, f"frozen; its id is {statement.freeze_id.hex()}", freezes_table(freezes))
+    signed = sign(Kind.FREEZE, statement.to_json(), seed)
+    delivered = await deliver(office, signed, office.client.freeze(signed))
+    value: dict[str, Json] = {"freeze_id": statement.freeze_id.hex(), "delivery": delivered.to_json()}
+    parts: list[Part] = [f"frozen; its id is {statement.freeze_id.hex()}"]
+    if delivered.answer is not None:
+        value["freezes"] = freezes_json(delivered.answer)
+        parts.append(freezes_table(delivered.answer))
+    office.output.done(value, *parts, *(delivered.lines() if delivered.is_done else ()))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from console.config import config_text, default_path, load_config
+from console.config import WitnessPlace, config_text, default_path, load_config
 from console.files import read_seed, replace_file, write_new
 from console.memory import Memory, load_memory, save_memory
 from custody.errors import ConflictError, CustodyError, IntegrityError, MalformedError
@@ -37,6 +37,17 @@ def test_load_config_given_what_nobody_knows_is_refused(tmp_path: Path, extra: s
     with pytest.raises(MalformedError) as found:
         load_config(written(tmp_path, extra))
     assert found.value.code == code
+
+
+def test_load_config_given_witnesses_reads_them_and_refuses_more_about_them(tmp_path: Path) -> None:
+    """A name and an address each, and nothing else."""
+    path = written(tmp_path)
+    path.write_text(path.read_text() + '[[witnesses]]\nname = "w1"\naddress = "w1.example:7443"\n')
+    assert load_config(path).witnesses == (WitnessPlace("w1", "w1.example:7443"),)
+    path.write_text(path.read_text() + 'key = "00"\n')
+    with pytest.raises(MalformedError) as found:
+        load_config(path)
+    assert found.value.code == "FIELD_UNKNOWN"
 
 
 def test_load_config_without_a_file_says_what_makes_one(tmp_path: Path) -> None:
