@@ -90,14 +90,14 @@ def medians(jobs: Mapping[str, Job], rounds: int = 5, budget_s: float = 1.5) -> 
     return {name: statistics.median(found) for name, found in samples.items()}
 
 
-def report(name: str, where: str, goals: Sequence[Goal], *, as_json: bool) -> int:
+def report(name: str, goals: Sequence[Goal], *, as_json: bool, where: str = "") -> int:
     """Print the goals, for people or as one JSON line; return the exit code: 0 all met, 1 some missed."""
     for goal in goals:
         if not as_json:
             print(f"{'reached' if goal.is_met else 'MISSED '}  {goal.figure:9.2f}  {goal.target:>8}  {goal.name}")
     if as_json:
         listed = [{**asdict(goal), "figure": round(goal.figure, 3), "pass": goal.is_met} for goal in goals]
-        print(json.dumps({"name": name, "machine": where, "goals": listed}))
+        print(json.dumps({"name": name, "machine": where or machine(), "goals": listed}))
     return 0 if all(goal.is_met for goal in goals) else 1
 
 

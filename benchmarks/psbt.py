@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         papers.write(Path("docs/benchmarks"), where, [(t.shape, t.seconds) for t in timed], goals)
     if not known.json:
         print(papers.table([(t.shape, t.seconds) for t in timed]))
-    return report("psbt", where, goals, as_json=known.json)
+    return report("psbt", goals, as_json=known.json, where=where)
 
 
 def shapes(sizes: Iterable[tuple[int, int]], *, same: bool) -> list[Shape]:
