@@ -21,9 +21,9 @@ _SECRETS = (
 _WORDS = re.compile("[a-z]+")
 
 
-def plain(text: str) -> str:
+def plain(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
     r"""Return `text` with every character that is not plainly visible written as its number: `\x1b`, `\u202e`."""
-    cut = text if len(text) <= MAX_TEXT_CHARS else text[:MAX_TEXT_CHARS] + "..."
+    cut = text if len(text) <= max_chars else text[:max_chars] + "..."
     return "".join(char if char.isprintable() else _number(char) for char in cut)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from console.history import History
 from console.pages import btc, utc
 from console.views import DecisionView, Missing, SignerRow, WithdrawalView
 from custody.approval import read_approval
-from custody.canonical import Json
+from custody.canonical import Json, encode
 from custody.errors import MalformedError, Refused
 from custody.people import check_approval, check_initiator
 from custody.policy import Policy
 from custody.statements import Signed
+from custody.story import Happened
 from custody.withdrawal import Withdrawal
 from custody.words import words
 
@@ -121,6 +123,29 @@ def decision_lines(decision: DecisionView) -> list[str]:
         else:
             lines.append(f"  {'  ' * row.depth}[{_TRUTH.get(row.truth, '?')}] {row.text}")
     return lines
+
+
+def history_lines(history: History) -> list[str]:
+    """Return what happened, one line for each event, in the order of time."""
+    lines = ["history, as the coordinator tells it (keyturn audit verify proves it):"]
+    lines += [] if history.is_whole else ["  earlier events were not looked for: there are too many in the log"]
+    return [*lines, *(_event_line(event) for event in history.events)]
+
+
+def event_json(event: Happened) -> Json:
+    """Return one event of the log."""
+    value: dict[str, Json] = {"index": event.index, "time": event.time, "kind": event.kind, "actor": event.actor}
+    return value | {"fields": dict(_told_of(event))}
+
+
+def _event_line(event: Happened) -> str:
+    told = (f"{key}={found if isinstance(found, str) else encode(found).decode()}" for key, found in _told_of(event))
+    return "  ".join([f"  {utc(event.time)}  {event.kind} by {event.actor}", *told])
+
+
+def _told_of(event: Happened) -> list[tuple[str, Json]]:
+    """Return an event's own fields: without the withdrawal, which is known, and the digests of its papers."""
+    return [(key, found) for key, found in sorted(event.more.items()) if key not in ("withdrawal", "bodies")]
 
 
 def vote_line(vote: Signed, withdrawal: Withdrawal, policy: Policy, now: int) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from custody.approval import read_approval
 from custody.audit import Export, Log, open_checkpoint
-from custody.canonical import decode
+from custody.canonical import Json, decode
 from custody.entries import MoneyEntry, Notice, Release, Stop, parse_entry
 from custody.errors import MalformedError
 from custody.fields import Fields
@@ -65,7 +65,7 @@ class Happened:
     time: int
     actor: str
     bodies: tuple[bytes, ...]
-    more: Mapping[str, object]
+    more: Mapping[str, Json]
 
 
 @dataclass(slots=True)
@@ -126,7 +126,7 @@ def stories_of(export: Export, wanted: Wanted = Wanted()) -> tuple[Story, ...]:
     genesis = parse_genesis(export.genesis)
     found: dict[bytes, Story] = {}
     for index, raw in enumerate(export.entries[Log.EVENT]):
-        if (event := _read_event(index, raw)) is not None:
+        if (event := read_event(index, raw)) is not None:
             _story(found, event[0], export).events.append(event[1])
     for digest, told in _read_money(export, genesis):
         _story(found, digest, export).money.append(told)
@@ -185,6 +185,22 @@ def wallet_name(genesis: Genesis, wallet_id: bytes) -> str:
     return wallet_id.hex() if wallet is None else wallet.name
 
 
+def read_event(index: int, raw: bytes) -> tuple[bytes, Happened] | None:
+    """Return the withdrawal that an event is about, and the event; None for other events."""
+    if b'"withdrawal":' not in raw:
+        return None
+    event = Fields(decode(raw), "event")
+    kind, time, actor, fields = event.text("kind"), event.time("time"), event.text("actor"), event.any("fields")
+    rest = Fields(fields, "fields")
+    if not rest.has("withdrawal"):
+        return None
+    digest = rest.hex("withdrawal", 32)
+    items = rest.items("bodies") if rest.has("bodies") else ()
+    bodies = tuple(Fields({"digest": item}, "bodies").hex("digest", 32) for item in items)
+    more = fields if isinstance(fields, Mapping) else {}
+    return digest, Happened(index, kind, time, actor, bodies, more)
+
+
 def _row(story: Story, export: Export, genesis: Genesis) -> tuple[object, ...]:
     asked, told = story.asked, story.released
     release = told.entry.body if told is not None and isinstance(told.entry.body, Release) else None
@@ -224,22 +240,6 @@ def _story(found: dict[bytes, Story], digest: bytes, export: Export) -> Story:
         signed = body if isinstance(body, Signed) else None
         found[digest] = Story(digest, signed, None if signed is None else read_withdrawal(signed))
     return found[digest]
-
-
-def _read_event(index: int, raw: bytes) -> tuple[bytes, Happened] | None:
-    """Return the withdrawal that an event is about, and the event; None for other events."""
-    if b'"withdrawal":' not in raw:
-        return None
-    event = Fields(decode(raw), "event")
-    kind, time, actor, fields = event.text("kind"), event.time("time"), event.text("actor"), event.any("fields")
-    rest = Fields(fields, "fields")
-    if not rest.has("withdrawal"):
-        return None
-    digest = rest.hex("withdrawal", 32)
-    items = rest.items("bodies") if rest.has("bodies") else ()
-    bodies = tuple(Fields({"digest": item}, "bodies").hex("digest", 32) for item in items)
-    more = fields if isinstance(fields, Mapping) else {}
-    return digest, Happened(index, kind, time, actor, bodies, more)
 
 
 def _read_money(export: Export, genesis: Genesis) -> tuple[tuple[bytes, Told], ...]:

@@ -1,4 +1,7 @@
-"""audit: verify an export with nothing but pinned keys, fetch one, keep a checkpoint to compare the next with."""
+"""audit: verify an export with nothing but pinned keys, fetch one, take a table or evidence of a withdrawal from it.
+
+A checkpoint that is kept is what the next export is compared with.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ EXIT_CODES = {
     "POLICY_VIOLATION": 15,
 }
 MAX_NOTE_BYTES = 64 * 1024
-MAX_EXPORT_FILE_BYTES = 2 * 1024 * 1024 * 1024  # both logs whole; read at once
+GenesisHash = Annotated[
+    str | None,
+    typer.Option("--genesis", metavar="HASH", help="Hash of the genesis you trust, instead of the pinned one."),
+]
 
 
 @group.command()
@@ -35,24 +41,21 @@ def verify(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="The export.")],
     known: Annotated[Path | None, typer.Option(help="A checkpoint that you hold from elsewhere.")] = None,
-    genesis: Annotated[
-        str | None, typer.Option(metavar="HASH", help="Hash of the genesis you trust, instead of the pinned one.")
-    ] = None,
+    genesis: GenesisHash = None,
     level: Annotated[str, typer.Option(help="log: these are the entries; full: and they keep the rules.")] = "full",
 ) -> None:
     """Verify an export, offline.
 
     Exit codes: 0 OK, 10 TRUNCATED, 11 MODIFIED, 12 FORK, 13 ROLLED_BACK, 14 UNSIGNED, 15 POLICY_VIOLATION.
     """
+    from console.cli.papers import MAX_EXPORT_FILE_BYTES, trusted_hash
     from console.files import read_file
     from custody.errors import MalformedError
-    from custody.fields import parse_hex
     from custody.replay import verify as verified
 
     if level not in ("log", "full"):
         raise typer.BadParameter("expected log or full", param_hint="--level")
-    called = invocation(context)
-    trusted = called.genesis().hash if genesis is None else parse_hex(genesis, "--genesis", 32)
+    trusted = trusted_hash(invocation(context), genesis)
     try:
         note = None if known is None else read_file(known, MAX_NOTE_BYTES).decode()
     except UnicodeDecodeError as error:
@@ -94,6 +97,103 @@ def _headline(verdict: Verdict) -> str:
     if verdict.kind.value == "OK" and not verdict.anchored:
         return f"as of size {verdict.size}, {utc(verdict.time)}"
     return str(verdict)
+
+
+@group.command()
+def csv(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The export.")],
+    out: Annotated[Path | None, typer.Option(help="New file; stdout where left out.")] = None,
+    wallet: Annotated[str | None, typer.Option(help="Only of the wallet with this name.")] = None,
+    person: Annotated[str | None, typer.Option(help="Only what this person asked for or approved.")] = None,
+    since: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Begun then or later, UTC.")] = None,
+    until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Begun before then, UTC.")] = None,
+    genesis: GenesisHash = None,
+) -> None:
+    """Write a row for each withdrawal of an export that verifies; exit codes as `audit verify`, offline."""
+    from console.cli.papers import Filters, read_verified, trusted_hash, wanted_of
+    from console.files import write_new
+    from custody.story import withdrawals_csv
+
+    called = invocation(context)
+    export, verdict = read_verified(file, trusted_hash(called, genesis))
+    if export is None:
+        _say(context, verdict, "full")
+        return
+    text = withdrawals_csv(export, wanted_of(Filters(wallet, person, since, until), export))
+    count = text.count("\n") - 1  # below the titles
+    if out is None:
+        called.output.rows({"rows": count, "csv": text, "verdict": verdict.kind.value}, text)
+    else:
+        write_new(out, text.encode())
+        value: dict[str, Json] = {"rows": count, "file": str(out), "verdict": verdict.kind.value}
+        called.output.done(value, f"{count} withdrawals in {out}")
+    _end_with(context, verdict)
+
+
+@group.command()
+def evidence(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The export.")],
+    withdrawal: Annotated[str, typer.Argument(metavar="DIGEST|ID", help="Also INITIATOR/ID, or 8 digits of a digest.")],
+    out: Annotated[Path, typer.Option(help="New ZIP file.")],
+    genesis: GenesisHash = None,
+) -> None:
+    """Write the evidence of one withdrawal out of an export that verifies; exit codes as `audit verify`, offline."""
+    from console.cli.papers import read_verified, story_named, trusted_hash
+    from console.files import write_new
+    from custody.evidence import make_evidence
+
+    called = invocation(context)
+    export, verdict = read_verified(file, trusted_hash(called, genesis))
+    if export is None:
+        _say(context, verdict, "full")
+        return
+    digest = story_named(export, withdrawal).digest
+    raw = make_evidence(export, digest)
+    write_new(out, raw)
+    value: dict[str, Json] = {"withdrawal": digest.hex(), "file": str(out), "bytes": len(raw)}
+    value["verdict"] = verdict.kind.value
+    called.output.done(value, f"{len(raw):,} bytes in {out}; anybody: keyturn audit check-evidence {out}")
+    _end_with(context, verdict)
+
+
+@group.command("check-evidence")
+def check_evidence(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="ZIP", help="As `audit evidence` wrote it.")],
+    genesis: GenesisHash = None,
+) -> None:
+    """Verify the evidence of one withdrawal by itself, offline; exit codes as `audit verify`."""
+    from console.cli.papers import trusted_hash
+    from console.files import read_file
+    from console.pages import utc
+    from custody.evidence import MAX_EVIDENCE_BYTES, verify_evidence
+
+    called = invocation(context)
+    trusted = trusted_hash(called, genesis)
+    verdict = verify_evidence(read_file(file, MAX_EVIDENCE_BYTES), trusted)
+    value: dict[str, Json] = {"verdict": verdict.kind.value}
+    texts = {"withdrawal": verdict.withdrawal, "detail": verdict.detail}
+    value |= {key: found for key, found in texts.items() if found}
+    lines = [str(verdict), f"  {verdict.detail}"]
+    if verdict.kind.value == "OK":
+        value |= {"size": verdict.size, "time": verdict.time}
+        lines = [
+            f"OK: withdrawal {verdict.withdrawal}",
+            f"  its entries are in logs that the witnesses vouched for at {utc(verdict.time)}; people and keys signed",
+            "  Budgets, and that it was not paid twice, take the whole log: keyturn audit verify",
+        ]
+    called.output.done(value, *lines)
+    if code := EXIT_CODES[verdict.kind.value]:
+        raise typer.Exit(code)
+
+
+def _end_with(context: typer.Context, verdict: Verdict) -> None:
+    """End with the verdict's exit code: the papers are genuine, and what they are about left the rules."""
+    if code := EXIT_CODES[verdict.kind.value]:
+        invocation(context).output.warn(f"{verdict}: {verdict.detail}")
+        raise typer.Exit(code)
 
 
 @group.command("export")

@@ -59,6 +59,14 @@ class Output:
             else:
                 _write(sys.stdout, (part,))
 
+    def rows(self, value: Mapping[str, Json], text: str) -> None:
+        """End a command by a file for stdout, line by line and none of them cut; `value` for `-o json`."""
+        if self.as_json:
+            self.line(value)
+            return
+        for line in text.removesuffix("\n").split("\n"):
+            print(plain(line, len(line)))
+
     def line(self, value: Mapping[str, Json]) -> None:
         """Write one JSON line; ASCII alone, so that nothing in it can steer a terminal."""
         print(json.dumps(value, sort_keys=True), flush=True)

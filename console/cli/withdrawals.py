@@ -210,9 +210,10 @@ def show(
 
 
 async def _show(office: Office, name: str, with_history: bool) -> None:
+    from console.history import history_of
     from console.memory import load_memory
-    from console.pages import utc, withdrawal_lines
-    from console.showing import standing_lines, view_json
+    from console.pages import withdrawal_lines
+    from console.showing import event_json, history_lines, standing_lines, view_json
 
     view = await office.find(name)
     note = load_memory(office.config.memory, office.genesis.hash).note_of(view.digest)
@@ -220,12 +221,13 @@ async def _show(office: Office, name: str, with_history: bool) -> None:
     if note:
         value["note"] = note
     if with_history:
-        value["history"] = [{"time": h.time, "kind": h.kind, "actor": h.actor, "text": h.text} for h in view.history]
+        history = await history_of(office.client, view.digest, view.withdrawal.created_at)
+        value |= {"history": [event_json(event) for event in history.events], "history_whole": history.is_whole}
     lines = withdrawal_lines(view.withdrawal, office.policy, office.genesis, (), office.now)
     lines += ["", *standing_lines(view, office.policy, office.now)]
     lines += [f"your note  {note}"] if note else []
     if with_history:
-        lines += ["", *(f"{utc(h.time)}  {h.kind} by {h.actor} {h.text}" for h in view.history)]
+        lines += ["", *history_lines(history)]
     office.output.done(value, *lines)
 
 
