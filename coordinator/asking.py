@@ -12,12 +12,15 @@ from coordinator.routing import Standing, next_to_ask
 from coordinator.session import Session, Stage
 from coordinator.store.port import Change, Event, Versioned
 from custody.bundle import Answer, Behind, check_receipt
+from custody.canonical import Json
 from custody.decide import Allow, Need
-from custody.errors import ConflictError, DeniedError, NotFoundError, Refused, UnavailableError
+from custody.errors import ConflictError, DeniedError, MalformedError, NotFoundError, Refused, UnavailableError
 from custody.genesis import GenesisWallet
 from custody.policy import Location
 from custody.policy.terms import SignersRequired
+from custody.psbt import parse
 from custody.signatures import Accepted, InputSignature, accept
+from custody.statements import Signed
 from custody.v1 import signer_pb2 as wire
 from custody.withdrawal import Withdrawal, read_withdrawal
 
@@ -124,11 +127,19 @@ async def take_answer(parts: Parts, answer: Answer, carried_by: str) -> Held:
             return await _file_refusal(parts, held, answer, answer.outcome, now)
         node = (await parts.followed.state(now)).policy.roots.node(answer.node)
         check_receipt(answer, held.value.release_index or 0, b"" if node is None else node.identity)
-        return await file_signatures(parts, held, answer.outcome, at, f"{answer.node} by {carried_by}")
+        if answer.txid != parse(held.value.psbt or b"").transaction.txid:
+            raise MalformedError("RECEIPT_MISMATCH", "expected a receipt for the transaction of this withdrawal")
+        actor = f"{answer.node} by {carried_by}"
+        return await file_signatures(parts, held, answer.outcome, at, actor, answer.receipt)
 
 
 async def file_signatures(
-    parts: Parts, held: Held, signatures: tuple[InputSignature, ...], key_index: int | None, actor: str
+    parts: Parts,
+    held: Held,
+    signatures: tuple[InputSignature, ...],
+    key_index: int | None,
+    actor: str,
+    receipt: Signed | None = None,
 ) -> Held:
     """Verify each signature over our own PSBT and keep the first valid one of each key; bad ones are logged by name.
 
@@ -138,6 +149,7 @@ async def file_signatures(
         signatures: as they came.
         key_index: whose they must be; None for third-party signers, whose keys tell.
         actor: who brought them.
+        receipt: the node's, proven; kept for auditors with the event.
     """
     now = parts.clock.now()
     withdrawal = read_withdrawal(held.value.withdrawal)
@@ -156,14 +168,17 @@ async def file_signatures(
         )
         for bad in accepted.rejected
     ]
+    bodies = () if receipt is None else (receipt,)
     if fresh:
-        events.append(Event("signature.accepted", actor, {"withdrawal": _hex(held), "count": len(fresh)}))
+        named: dict[str, Json] = {"bodies": [body.digest.hex() for body in bodies]} if bodies else {}
+        events.append(Event("signature.accepted", actor, {"withdrawal": _hex(held), "count": len(fresh), **named}))
     if held.value.stage is not Stage.SIGNING:  # recorded as late, never combined
         with around(parts.hook, Effect.RECORD_LATE):
             await parts.store.record(Change(now, events=(Event("signature.late", actor, {"withdrawal": _hex(held)}),)))
     session = sessions.add_signatures(held.value, fresh, now)
     with around(parts.hook, Effect.TAKE):
-        stored, _ = await parts.store.commit(held, session, Change(now, events=tuple(events)))
+        change = Change(now, events=tuple(events), bodies=bodies if fresh else ())
+        stored, _ = await parts.store.commit(held, session, change)
     for at in accepted.signed:  # a declared key is proven by its first verified signature
         await parts.store.remember(proven_name(withdrawal.wallet_id, at), b"1")
     return stored

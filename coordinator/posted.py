@@ -15,7 +15,7 @@ from coordinator.store.port import Change, Event, MoneyBody
 from custody.audit import Log
 from custody.entries import EntryKind
 from custody.errors import ConflictError, CustodyError, NotFoundError, Refused
-from custody.held import check_posted, entry_of, is_moot
+from custody.held import check_posted, count_receipts, entry_of, is_moot
 from custody.statements import Signed
 
 ASK_SECONDS = 5  # witnesses wait 60 s for the log, so there are some tries
@@ -29,6 +29,10 @@ class HoldingWitness(Protocol):
         """Return what it holds, unjudged. Raises UnavailableError."""
         ...
 
+    async def receipts(self, signed: Signed) -> Iterable[Signed]:
+        """Return its receipt for what it holds, and others', unjudged. Raises UnavailableError."""
+        ...
+
 
 async def take_over_for_ever(parts: Parts, witnesses: Mapping[str, HoldingWitness]) -> None:
     """Ask every stand-alone witness for what it holds, and log it, until cancelled."""
@@ -40,20 +44,30 @@ async def take_over_for_ever(parts: Parts, witnesses: Mapping[str, HoldingWitnes
 async def _take_over(parts: Parts, name: str, witness: HoldingWitness) -> None:
     try:
         for signed in await witness.held():
-            refused = await take_in(parts, signed, name)
+            is_new = await parts.store.recall(_logged_name(signed)) is None
+            refused = await take_in(parts, signed, name, await _receipts(witness, signed) if is_new else ())
             if refused is not None:
                 log.warning("held.refused", witness=name, kind=signed.kind.name, code=refused.code)
     except CustodyError as error:  # the others are asked all the same
         log.warning("held.unknown", witness=name, code=error.code)
 
 
-async def take_in(parts: Parts, signed: Signed, source: str) -> Refused | None:
+async def _receipts(witness: HoldingWitness, signed: Signed) -> Iterable[Signed]:
+    """Return what there is; the statement itself goes into the log without it too."""
+    try:
+        return await witness.receipts(signed)
+    except CustodyError:
+        return ()
+
+
+async def take_in(parts: Parts, signed: Signed, source: str, receipts: Iterable[Signed] = ()) -> Refused | None:
     """Log `signed` unless the log makes it moot; return why it is not worth logging, or None.
 
     Args:
         parts: of this coordinator.
         signed: with valid endorsements only; what they are worth is judged here.
         source: who held it.
+        receipts: of witnesses, for auditors; those that do not hold are left out.
     """
     async with parts.taking:
         now = parts.clock.now()
@@ -63,14 +77,28 @@ async def take_in(parts: Parts, signed: Signed, source: str) -> Refused | None:
         if is_moot(state, signed, now) or await parts.store.recall(_logged_name(signed)) is not None:
             return None
         kind, body = entry_of(signed)
+        bodies = (signed, *_held_good(parts, signed, receipts))
+        event = Event("statement.taken", source, {"kind": kind.value, "bodies": [b.digest.hex() for b in bodies]})
         if kind is EntryKind.STOP and await _ended_here(parts, signed, now):
+            if len(bodies) > 1:
+                await parts.store.record(Change(now, events=(event,), bodies=bodies))
             return None
-        event = Event("statement.taken", source, {"kind": kind.value, "bodies": [signed.digest.hex()]})
         with around(parts.hook, Effect.LOG_STATEMENT):
-            await parts.store.record(Change(now, money=(MoneyBody(kind, body),), events=(event,), bodies=(signed,)))
+            await parts.store.record(Change(now, money=(MoneyBody(kind, body),), events=(event,), bodies=bodies))
         await parts.store.remember(_logged_name(signed), b"1")
     await parts.logs.fresh(Log.MONEY)
     return None
+
+
+def _held_good(parts: Parts, signed: Signed, receipts: Iterable[Signed]) -> list[Signed]:
+    """Return the receipts for `signed` by the one key of a pinned witness each."""
+    roots, genesis = parts.genesis.policy.roots, parts.genesis.hash
+    return [
+        receipt
+        for receipt in receipts
+        if len(receipt.endorsements) == 1
+        and count_receipts(roots.witnesses, roots.w, genesis, signed.digest, [receipt]).by
+    ]
 
 
 async def _ended_here(parts: Parts, signed: Signed, now: int) -> bool:

@@ -11,7 +11,7 @@ import grpc
 
 from coordinator.logs import WITNESS_TIMEOUT_S
 from coordinator.outbox import Outbox
-from coordinator.rpc.statements import read_signed
+from coordinator.rpc.statements import read_signed, write_signed
 from coordinator.tls import TlsFiles, channel_credentials
 from custody.bundle import MAX_DELTA_BYTES
 from custody.errors import MalformedError, Refused, UnavailableError
@@ -56,6 +56,20 @@ class GrpcWitness:
         except grpc.aio.AioRpcError as error:
             raise self._away(error) from error
         return _readable(list(answer.statements))
+
+    async def receipts(self, signed: Signed) -> tuple[Signed, ...]:
+        """Return this witness's receipt for what it holds, and others' that it knows, unjudged.
+
+        Raises:
+            UnavailableError: WITNESS_AWAY.
+        """
+        request = witness_pb2.PostStatementRequest(statement=write_signed(signed))
+        try:
+            answer = await self._stub.PostStatement(request, timeout=WITNESS_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise self._away(error) from error
+        own = [answer.receipt] if answer.WhichOneof("answer") == "receipt" else []
+        return _readable([*own, *answer.others])
 
     async def close(self) -> None:
         """Hang up."""

@@ -251,11 +251,27 @@ def check_receipt(answer: Answer, release_index: int, identity: bytes) -> None:
     """
     if answer.receipt is None or answer.receipt.kind is not Kind.RECEIPT:
         raise MalformedError("RECEIPT_MISSING", f"expected a receipt of node {answer.node}")
-    if not answer.receipt.signed_by(identity):
-        raise MalformedError("RECEIPT_SIGNATURE", f"expected the identity key of node {answer.node}")
+    if len(answer.receipt.endorsements) != 1 or not answer.receipt.signed_by(identity):
+        raise MalformedError("RECEIPT_SIGNATURE", f"expected the identity key of node {answer.node} alone")
     signed_at = Fields(decode(answer.receipt.raw), "receipt").time("at")
     if answer.receipt.raw != encode(receipt_statement(answer, release_index, signed_at)):
         raise MalformedError("RECEIPT_MISMATCH", "expected a receipt for these signatures")
+
+
+def read_receipt(receipt: Signed) -> tuple[Answer, int]:
+    """Return the answer that a node's receipt speaks of, itself in it, and the release; `check_receipt` proves it."""
+    if receipt.kind is not Kind.RECEIPT:
+        raise MalformedError("STATEMENT_KIND", f"expected a node's receipt, found {receipt.kind.name}")
+    fields = Fields(decode(receipt.raw), "receipt")
+    answer = Answer(
+        genesis=fields.hex("genesis", 32),
+        node=fields.name("node"),
+        withdrawal_digest=fields.hex("withdrawal_digest", 32),
+        txid=fields.hex("txid", 32)[::-1],
+        outcome=signatures_from_items(fields.items("signatures", _MAX_SIGNATURES)),
+        receipt=receipt,
+    )
+    return answer, fields.integer("release_index")
 
 
 def signatures_to_json(signatures: Sequence[InputSignature]) -> list[Json]:

@@ -139,8 +139,8 @@ def _unzip(raw: bytes) -> tuple[bytes, dict[str, bytes]]:
         raise MalformedError("EVIDENCE_TOO_LARGE", f"expected at most {MAX_EVIDENCE_BYTES} bytes, found {len(raw)}")
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         entries = archive.infolist()
-        if len(entries) > MAX_FILES or any(e.compress_type != zipfile.ZIP_STORED for e in entries):
-            raise MalformedError("EVIDENCE_FORM", f"expected at most {MAX_FILES} files, none compressed")
+        if len(entries) > MAX_FILES or any(e.compress_type != zipfile.ZIP_STORED or e.flag_bits for e in entries):
+            raise MalformedError("EVIDENCE_FORM", f"expected at most {MAX_FILES} files, none compressed or encrypted")
         files = {entry.filename: archive.read(entry) for entry in entries}
     manifest = Fields(decode(files.pop(_MANIFEST, b"")), "manifest")
     if (found := manifest.text("format")) != FORMAT:

@@ -23,6 +23,7 @@ from custody.audit import (
     origin_of,
     verify_export,
 )
+from custody.bundle import check_receipt, read_receipt
 from custody.canonical import decode
 from custody.entries import Document, EntryKind, MoneyEntry, Release, StopStatement, parse_entry, read_unfreeze
 from custody.errors import CustodyError, MalformedError, Refused
@@ -34,7 +35,7 @@ from custody.psbt import MAGIC, Psbt, parse
 from custody.rejudge import History, Logged, Papers, judge_again, why_inadmissible
 from custody.sighash import SIGHASH_ALL
 from custody.signatures import sighashes
-from custody.statements import Signed
+from custody.statements import Kind, Signed
 from custody.transaction import Transaction, parse_transaction
 from custody.wallet import ScriptBook
 from custody.withdrawal import read_withdrawal
@@ -173,9 +174,24 @@ class _Replay:
         named = fields.items("bodies") if fields.has("bodies") else ()
         bodies = tuple(Fields({"digest": item}, "bodies").hex("digest", 32) for item in named)
         self._has_pruned = self._has_pruned or any(digest not in self._export.bodies for digest in bodies)
+        for digest in bodies:
+            body = self._export.bodies.get(digest)
+            if isinstance(body, Signed) and body.kind is Kind.RECEIPT:
+                self._check_receipt(index, body)
         if kind in FINAL_EVENTS:
             withdrawal, txid = fields.hex("withdrawal", 32), fields.hex("txid", 32)[::-1]
             self._finals.setdefault((withdrawal, txid), _Final(index, time, withdrawal, txid, bodies))
+
+    def _check_receipt(self, index: int, receipt: Signed) -> None:
+        """A receipt in the log is by the identity key of the node that it names."""
+        answer, release_index = read_receipt(receipt)
+        node = self._genesis.policy.roots.node(answer.node)
+        try:
+            check_receipt(answer, release_index, b"" if node is None else node.identity)
+        except MalformedError as error:
+            detail, digest = f"{error.code}: {error.message}", answer.withdrawal_digest.hex()
+            verdict = Verdict(VerdictKind.POLICY_VIOLATION, detail, Log.EVENT, index, withdrawal=digest)
+            raise _Stopped(verdict) from error
 
     def _take(self, index: int, raw: bytes) -> None:
         """Follow one entry; what it settles is judged."""

@@ -14,6 +14,7 @@ from enum import Enum
 from custody.audit.checkpoint import Cosigned, Log, PinnedWitness, open_checkpoint, origin_of
 from custody.audit.export import Export, ExportError, Place, read_export
 from custody.audit.note import COSIGNATURE_TYPE, ED25519_TYPE, key_id, parse_note
+from custody.audit.receipts import RECEIPTS, check_logged_receipt
 from custody.audit.tree import Frontier, leaf_hash
 from custody.canonical import decode
 from custody.entries import EntryKind, MoneyEntry, Witnessed, parse_entry, statements_of
@@ -107,7 +108,7 @@ def verify_export(
         MalformedError, IntegrityError: `known` is no checkpoint of this log: nothing was compared.
     """
     # Plan: 1 lines · 2 genesis · 3 leaves · 4 final checkpoints · 5 roots · 6 WITNESS entries · 7 event roots ·
-    # 8 bodies · 9 what is known from outside · 10 replay.
+    # 8 bodies · 9 receipts · 10 what is known from outside · 11 replay.
     reference = None if known is None else _open_known(known, keys)
     try:
         export = _read(raw)
@@ -119,6 +120,7 @@ def verify_export(
         _check_witnessed(export, trees[Log.MONEY], entries, keys)
         _check_events(export, trees, entries)
         pruned = _check_bodies(export, entries)
+        _check_receipts(export, entries, keys)
         if reference is not None:
             _check_known(export, trees, reference[0], reference[1], keys)
     except _Found as found:
@@ -312,6 +314,26 @@ def _event_bodies(raw: bytes, place: Place) -> set[bytes]:
         return {Fields({"digest": item}, "bodies").hex("digest", 32) for item in items}
     except MalformedError as error:
         raise _Found(VerdictKind.MODIFIED, place, str(error)) from error
+
+
+def _check_receipts(export: Export, entries: tuple[MoneyEntry, ...], keys: ExportKeys) -> None:
+    """Compare receipts of nodes and witnesses with the event that names each, and with the money log."""
+    receipts = {d: body for d, body in export.bodies.items() if isinstance(body, Signed) and body.kind in RECEIPTS}
+    if not receipts:
+        return
+    statements = frozenset(digest for entry in entries for digest in statements_of(entry))
+    for index, raw in enumerate(export.entries[Log.EVENT]):
+        place = export.place(Log.EVENT, index)
+        named = _event_bodies(raw, place)
+        for digest in named & receipts.keys():
+            try:
+                fields = Fields(decode(raw), "event").fields("fields")
+                event = {"genesis": keys.genesis}
+                if fields.has("withdrawal"):
+                    event["withdrawal"] = fields.hex("withdrawal", 32)
+                check_logged_receipt(receipts[digest], event, entries, statements | named, keys.witnesses)
+            except MalformedError as error:
+                raise _Found(VerdictKind.MODIFIED, place, str(error)) from error
 
 
 def _open_known(known: str, keys: ExportKeys) -> tuple[Log, Cosigned]:

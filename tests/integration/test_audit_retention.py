@@ -25,7 +25,7 @@ from tests.integration.test_audit_restore import CONFIG
 
 pytestmark = pytest.mark.slow
 GENESIS = genesis_of()
-OLD_BODIES = 2  # PSBT and transaction of the old payment; its statements are the money log's
+OLD_BODIES = 4  # PSBT, transaction and two receipts of the old payment; its statements are the money log's
 
 
 @pytest_asyncio.fixture
