@@ -182,7 +182,7 @@ def check_evidence(
         lines = [
             f"OK: withdrawal {verdict.withdrawal}",
             f"  its entries are in logs that the witnesses vouched for at {utc(verdict.time)}; people and keys signed",
-            "  Budgets, and that it was not paid twice, take the whole log: keyturn audit verify",
+            "  That the rules allowed it, and that it was not paid twice, takes the whole log: keyturn audit verify",
         ]
     called.output.done(value, *lines)
     if code := EXIT_CODES[verdict.kind.value]:
