@@ -45,6 +45,10 @@ def test_freeze_posted_while_the_coordinator_is_silent_is_held_by_all_and_logged
         assert len(delivery.posted.by) >= 2
         assert sum(held.values()) >= len(delivery.posted.by) - 1
         assert freeze_id.hex() in asyncio.run(_frozen(Address(stack.address, files)))
+
+        told = stack.keyturn("bob", "veto", "ab" * 32, "--yes")["delivery"]
+        assert (told["done"], told["coordinator"]) == (True, "WITHDRAWAL_UNKNOWN"), told
+        assert len(told["receipts"]) >= 2, "by the witness of bob's own settings, for a withdrawal that nobody shows"
     finally:
         stack.stop()
 
