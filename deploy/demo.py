@@ -3,7 +3,7 @@
     python3 dev.py demo [--json] [--keep]
 
 It starts two OpenBao servers, a witness, a coordinator and three nodes on loopback, in a directory of its own, and ends
-them. W = 1, w = 1, f = 0 and everything on one machine: fine to look at, unsafe to keep money in.
+them. W = 3, w = 2, f = 0 and everything on one machine: fine to look at, unsafe to keep money in.
 """
 
 from __future__ import annotations
