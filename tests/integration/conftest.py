@@ -41,8 +41,8 @@ def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bao]:
 
 @pytest.fixture
 def short_lived(tmp_path: Path) -> Iterator[Bao]:
-    """A server of its own, whose tokens live 2 s and can be renewed to 5 s."""
-    with _serving(tmp_path, token_ttl_s=2, max_ttl_s=5) as found:
+    """A server of its own, whose tokens live 6 s and can be renewed to 15 s: a busy machine is late by a second."""
+    with _serving(tmp_path, token_ttl_s=6, max_ttl_s=15) as found:
         yield found
 
 
