@@ -118,7 +118,11 @@ class Server:
         return str(self.call("POST", path, token, {}, wrap_ttl_s=ttl_s)["wrap_info"]["token"])
 
     def seal(self) -> None:
-        """Seal the server: it answers 503 to everything until `restart`."""
+        """Seal the server: it answers 503 to everything until `restart`.
+
+        It starts anew first: a server that was initialised in this life still tries to unseal itself for up to 5 s.
+        """
+        self.restart()
         self.call("PUT", "sys/seal", self.operator_token, {})
 
     def stop(self) -> None:
