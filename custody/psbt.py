@@ -213,13 +213,16 @@ def parse(raw: bytes, known: Known = NOTHING) -> Psbt:
     global_map = FieldMap(_read_map(reader, GLOBAL))
     version = _check_version(global_map)
     unsigned = None if version == 2 else _read_unsigned(global_map)
-    counts = read_counts(global_map) if unsigned is None else (len(unsigned.inputs), len(unsigned.outputs))
+    if unsigned is None:
+        counts = read_counts(global_map, reader.offset)
+    else:
+        counts = len(unsigned.inputs), len(unsigned.outputs)
     if sum(counts) > reader.left:  # each map ends with a byte
         raise reader.malformed("COUNT_TOO_LARGE", f"expected counts that fit into {reader.left} bytes")
     inputs = _read_maps(PsbtInput, reader, counts[0], _USUAL[INPUT, version], known)
     outputs = _read_maps(PsbtOutput, reader, counts[1], _USUAL[OUTPUT, version], known)
     reader.end()
-    transaction = transaction_of(global_map, inputs, outputs) if unsigned is None else unsigned
+    transaction = unsigned or transaction_of(global_map, inputs, outputs, reader.offset)
     earlier: dict[bytes, tuple[bytes, list[bytes]]] = {}
     for txin, found in zip(transaction.inputs, inputs, strict=True):
         if not found.prove(txin.outpoint, earlier):

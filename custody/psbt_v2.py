@@ -36,35 +36,47 @@ MAX_INPUTS, MAX_OUTPUTS = 24_390, 111_111  # what fits 1 MB without witnesses at
 FINAL_SEQUENCE = 0xFFFFFFFF  # BIP-370: where the field is omitted
 
 
-def read_counts(global_map: FieldMap) -> tuple[int, int]:
+def read_counts(global_map: FieldMap, end: int) -> tuple[int, int]:
     """Return how many inputs and outputs the PSBT says it has; not yet that they are there.
+
+    Args:
+        global_map: of a PSBT version 2.
+        end: where the map ends: the place of what it lacks.
 
     Raises:
         MalformedError: V0_FIELD, FIELD_REQUIRED, COUNT_TOO_LARGE, NO_INPUTS or NO_OUTPUTS.
     """
     if (unsigned := global_map.one(GLOBAL_TRANSACTION)) is not None:
         raise MalformedError("V0_FIELD", "expected no unsigned transaction in version 2", unsigned.offset)
-    inputs = _count(_required(global_map, GLOBAL_INPUT_COUNT), MAX_INPUTS)
-    outputs = _count(_required(global_map, GLOBAL_OUTPUT_COUNT), MAX_OUTPUTS)
-    _required(global_map, GLOBAL_TX_VERSION)
+    counted_in, counted_out = (_required(global_map, kind, end) for kind in (GLOBAL_INPUT_COUNT, GLOBAL_OUTPUT_COUNT))
+    inputs, outputs = _count(counted_in, MAX_INPUTS), _count(counted_out, MAX_OUTPUTS)
+    _required(global_map, GLOBAL_TX_VERSION, end)
     if not inputs:
-        raise MalformedError("NO_INPUTS", "expected at least one input")
+        raise MalformedError("NO_INPUTS", "expected at least one input", counted_in.offset)
     if not outputs:
-        raise MalformedError("NO_OUTPUTS", "expected at least one output")
+        raise MalformedError("NO_OUTPUTS", "expected at least one output", counted_out.offset)
     return inputs, outputs
 
 
-def transaction_of(global_map: FieldMap, inputs: Sequence[FieldMap], outputs: Sequence[FieldMap]) -> Transaction:
+def transaction_of(
+    global_map: FieldMap, inputs: Sequence[FieldMap], outputs: Sequence[FieldMap], end: int
+) -> Transaction:
     """Return the unsigned transaction that the fields describe.
+
+    Args:
+        global_map: of a PSBT version 2.
+        inputs: one map each.
+        outputs: one map each.
+        end: where the last map ends: the place of what one of them lacks, or of what they contradict.
 
     Raises:
         MalformedError: FIELD_REQUIRED, AMOUNT_OUT_OF_RANGE or LOCKTIME_CONFLICT.
     """
     return Transaction(
-        version=_number(_required(global_map, GLOBAL_TX_VERSION)),
-        inputs=tuple(_read_input(found) for found in inputs),
-        outputs=tuple(_read_output(found) for found in outputs),
-        locktime=_locktime(global_map, inputs),
+        version=_number(_required(global_map, GLOBAL_TX_VERSION, end)),
+        inputs=tuple(_read_input(found, end) for found in inputs),
+        outputs=tuple(_read_output(found, end) for found in outputs),
+        locktime=_locktime(global_map, inputs, end),
     )
 
 
@@ -122,20 +134,20 @@ def is_modifiable(global_map: FieldMap) -> bool:
     return field is not None and any(field.value)
 
 
-def _read_input(found: FieldMap) -> TxIn:
-    outpoint = OutPoint(_required(found, IN_PREVIOUS_TXID).value, _number(_required(found, IN_OUTPUT_INDEX)))
+def _read_input(found: FieldMap, end: int) -> TxIn:
+    outpoint = OutPoint(_required(found, IN_PREVIOUS_TXID, end).value, _number(_required(found, IN_OUTPUT_INDEX, end)))
     sequence = found.one(IN_SEQUENCE)
     return TxIn(outpoint, b"", FINAL_SEQUENCE if sequence is None else _number(sequence))
 
 
-def _read_output(found: FieldMap) -> TxOut:
-    amount = _required(found, OUT_AMOUNT)
+def _read_output(found: FieldMap, end: int) -> TxOut:
+    amount = _required(found, OUT_AMOUNT, end)
     if (sats := _number(amount)) > MAX_MONEY_SATS:
         raise MalformedError("AMOUNT_OUT_OF_RANGE", f"expected at most {MAX_MONEY_SATS} sats", amount.offset)
-    return TxOut(Sats(sats), _required(found, OUT_SCRIPT).value)
+    return TxOut(Sats(sats), _required(found, OUT_SCRIPT, end).value)
 
 
-def _locktime(global_map: FieldMap, inputs: Sequence[FieldMap]) -> int:
+def _locktime(global_map: FieldMap, inputs: Sequence[FieldMap], end: int) -> int:
     """Return the locktime that every input accepts, a height where both kinds would do (BIP-370)."""
     locks = [(_lock(found, IN_HEIGHT_LOCKTIME), _lock(found, IN_TIME_LOCKTIME)) for found in inputs]
     demanding = [(height, time) for height, time in locks if height or time]
@@ -146,7 +158,7 @@ def _locktime(global_map: FieldMap, inputs: Sequence[FieldMap]) -> int:
         return max(height for height, _ in demanding)
     if all(time for _, time in demanding):
         return max(time for _, time in demanding)
-    raise MalformedError("LOCKTIME_CONFLICT", "expected one kind of locktime that every input accepts")
+    raise MalformedError("LOCKTIME_CONFLICT", "expected one kind of locktime that every input accepts", end)
 
 
 def _lock(found: FieldMap, kind: int) -> int:
@@ -154,10 +166,10 @@ def _lock(found: FieldMap, kind: int) -> int:
     return 0 if field is None else _number(field)
 
 
-def _required(found: FieldMap, kind: int) -> Field:
+def _required(found: FieldMap, kind: int, end: int) -> Field:
     field = found.one(kind)
     if field is None:
-        raise MalformedError("FIELD_REQUIRED", f"expected field {kind:#04x} in version 2")
+        raise MalformedError("FIELD_REQUIRED", f"expected field {kind:#04x} in version 2", end)
     return field
 
 
