@@ -10,6 +10,8 @@ import hashlib
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import reduce
+from operator import xor
 
 from custody.bip32 import Children, parse_extended_key
 from custody.canonical import encode, tagged_hash
@@ -33,6 +35,7 @@ _PRIVATE = re.compile(r"(?:^|[(,\]])(?:[xtyzuvYZUV]prv|[5KL9c][1-9A-HJ-NP-Za-km-
 _INPUT_CHARSET = "0123456789()[],'/*abcdefgh@:$%{}IJKLMNOPQRSTUVWXYZ&+-.;<=>?!^_|~ijklmnopqrstuvwxyzABCDEFGH`#\"\\ "
 _CHECKSUM_CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATOR = (0xF5DEE51989, 0xA9FDCA3312, 0x1BAB10E32D, 0x3706B1677A, 0x644D626FFD)
+_STEPS = tuple(reduce(xor, (g for bit, g in enumerate(_GENERATOR) if top >> bit & 1), 0) for top in range(32))
 
 
 class Network(Enum):
@@ -266,11 +269,7 @@ def descriptor_checksum(body: str) -> str:
 def _polymod(symbols: list[int]) -> int:
     state = 1
     for value in symbols:
-        top = state >> 35
-        state = (state & 0x7FFFFFFFF) << 5 ^ value
-        for bit, generator in enumerate(_GENERATOR):
-            if top >> bit & 1:
-                state ^= generator
+        state = (state & 0x7FFFFFFFF) << 5 ^ value ^ _STEPS[state >> 35]
     return state
 
 
