@@ -7,21 +7,9 @@ from enum import Enum
 
 from console.pages import btc, span
 from custody.policy import Rule
-from custody.policy.terms import (
-    AllTerm,
-    AllVotes,
-    AmountTerm,
-    AnyTerm,
-    AnyVotes,
-    Budget,
-    FeeTerm,
-    NoPaymentsTerm,
-    NotTerm,
-    Obligations,
-    Term,
-    Votes,
-    VoteTree,
-)
+from custody.policy.duties import AllVotes, AnyVotes, Budget, Obligations, StagedVotes, Votes, VoteTree
+from custody.policy.terms import AllTerm, AmountTerm, AnyTerm, FeeTerm, NoPaymentsTerm, NotTerm, Term
+from custody.transaction import OutPoint
 
 
 def rule_words(rule: Rule) -> str:
@@ -69,13 +57,19 @@ def _obligation_words(then: Obligations) -> str:
     if then.delay is not None:
         vetoes = ", ".join(f"{veto.threshold} of {veto.group}" for veto in then.delay.vetoes) or "nobody"
         words.append(f"waits {span(then.delay.seconds)}, may be vetoed by {vetoes}")
+    words += ["a code is typed at each signer"] if then.local_conf else []
     return "; ".join(words)
 
 
 def _votes(tree: VoteTree) -> str:
     if isinstance(tree, Votes):
-        blind = ", blind ones too" if tree.blind else ""
-        return f"{tree.threshold} of {tree.of}{blind}"
+        more = [", blind ones too"] if tree.blind else []
+        more += [", each of another org"] if tree.distinct_orgs else []
+        more += [", by keys bound to a device"] if tree.device_bound else []
+        more += [f", at most {span(tree.lifetime_s)} old"] if tree.lifetime_s is not None else []
+        return f"{tree.threshold} of {tree.of}{''.join(more)}"
+    if isinstance(tree, StagedVotes):
+        return "; then ".join(_votes(stage) for stage in tree.stages)
     joint = " and " if isinstance(tree, AllVotes) else " or "
     words = joint.join(_votes(part) for part in tree.parts)
     return f"({words})" if isinstance(tree, AnyVotes) else words
@@ -91,6 +85,8 @@ def _budget_words(budget: Budget) -> str:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, OutPoint):
+        return str(value)
     if isinstance(value, Enum):
         return str(value.value)
     if isinstance(value, bytes):

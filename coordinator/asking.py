@@ -17,7 +17,7 @@ from custody.decide import Allow, Need
 from custody.errors import ConflictError, DeniedError, MalformedError, NotFoundError, Refused, UnavailableError
 from custody.genesis import GenesisWallet
 from custody.policy import Location
-from custody.policy.terms import SignersRequired
+from custody.policy.duties import SignersRequired
 from custody.psbt import parse
 from custody.signatures import Accepted, InputSignature, accept
 from custody.statements import Signed

@@ -15,7 +15,6 @@ from custody.follow import State, family_of
 from custody.interval import Interval
 from custody.once import pays_once
 from custody.people import Ballot, check_approval, check_initiator
-from custody.policy.budgets import families_of
 from custody.psbt import Psbt
 from custody.statements import Signed
 from custody.withdrawal import Withdrawal, read_withdrawal
@@ -58,7 +57,7 @@ async def judge_now(parts: Parts, session: Session, now: int) -> Judged | Refuse
         withdrawal=withdrawal,
         facts=facts,
         approvals=approvals,
-        families=families_of((r.release, r.t) for r in state.releases),
+        families=state.spent,
         family=family_of(state, withdrawal) or withdrawal.digest,
         time=Interval(now, now),
         own_scripts=own_payees(facts, book),

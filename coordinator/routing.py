@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from custody.policy.terms import SignersRequired
+from custody.policy.duties import SignersRequired
 
 ANSWER_TIMEOUT_S = 10  # protocol of the online courier: a signer that is silent this long is passed over
 RETRY_CODES = frozenset(

@@ -21,9 +21,15 @@ class Decision(Enum):
     REJECT = "reject"
 
 
+MAX_AFTER = 64  # earlier approvals that one may name: as many as one part of a rule can ask for
+
+
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """The statement {genesis, withdrawal_digest, decision, approver, at, expires_at}; digests are 32 bytes."""
+    """The statement {genesis, withdrawal_digest, decision, approver, at, expires_at, after?}; digests are 32 bytes.
+
+    after: the approvals that its maker had seen, sorted; rules with stages ask for it.
+    """
 
     genesis: bytes
     withdrawal_digest: bytes
@@ -31,6 +37,7 @@ class Approval:
     approver: str
     at: int
     expires_at: int
+    after: tuple[bytes, ...] = ()
 
     @property
     def digest(self) -> bytes:
@@ -39,7 +46,7 @@ class Approval:
 
     def to_json(self) -> Json:
         """Return the statement that the approver signs."""
-        return {
+        statement: dict[str, Json] = {
             "genesis": self.genesis.hex(),
             "withdrawal_digest": self.withdrawal_digest.hex(),
             "decision": self.decision.value,
@@ -47,13 +54,16 @@ class Approval:
             "at": self.at,
             "expires_at": self.expires_at,
         }
+        if self.after:
+            statement["after"] = [digest.hex() for digest in self.after]
+        return statement
 
 
 def read_approval(signed: Signed) -> Approval:
     """Return the approval inside `signed`; whose signature it bears is not judged here.
 
     Raises:
-        MalformedError: STATEMENT_KIND, APPROVAL_DECISION, or a FIELD_ code.
+        MalformedError: STATEMENT_KIND, APPROVAL_DECISION, APPROVAL_AFTER, or a FIELD_ code.
     """
     if signed.kind is not Kind.APPROVAL:
         raise MalformedError("STATEMENT_KIND", f"expected an approval, found {signed.kind.name}")
@@ -69,6 +79,15 @@ def read_approval(signed: Signed) -> Approval:
         approver=fields.name("approver"),
         at=fields.time("at"),
         expires_at=fields.time("expires_at"),
+        after=_read_after(fields) if fields.has("after") else (),
     )
     fields.done()
     return approval
+
+
+def _read_after(fields: Fields) -> tuple[bytes, ...]:
+    """One statement has one form: nothing named is left out, and what is named is sorted and stands once."""
+    digests = tuple(Fields({"d": item}, "approval.after").hex("d", 32) for item in fields.items("after", MAX_AFTER))
+    if not digests or list(digests) != sorted(set(digests)):
+        raise MalformedError("APPROVAL_AFTER", "expected sorted distinct digests of approvals, or no such field")
+    return digests

@@ -9,7 +9,7 @@ counts nothing; what is missing or contradicts itself is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from custody.address import script_of
 from custody.approval import read_approval
@@ -34,6 +34,7 @@ from custody.errors import IntegrityError, MalformedError
 from custody.genesis import Genesis
 from custody.people import verify_people
 from custody.policy import Policy
+from custody.policy.budgets import Spent
 from custody.quorum import key_holders
 from custody.statements import Kind, Signed
 from custody.transaction import TxOut
@@ -73,13 +74,15 @@ class Pending:
 class State:
     """What a follower knows after `frontier.size` entries.
 
-    releases, notices (withdrawal digest, T): settled only.  stops, freezes: from the moment they are in the log.
-    lifted: freeze ids that are dead.  rules_changed: indices of verified rule documents (not followed by this version).
+    spent: `releases` as the budgets of `policy` count them.  releases, notices (withdrawal digest, T): settled only.
+    stops, freezes: from the moment they are in the log.  lifted: freeze ids that are dead.  rules_changed: indices of
+    verified rule documents (not followed by this version).
     """
 
     genesis: Genesis
     frontier: Frontier
     policy: Policy
+    spent: Spent = field(compare=False, repr=False)
     event_size: int = 0
     releases: tuple[Released, ...] = ()
     notices: tuple[tuple[bytes, int], ...] = ()
@@ -125,7 +128,7 @@ class State:
 
 def start(genesis: Genesis) -> State:
     """Return the state of a follower that has seen nothing: a node starts its log at size 0."""
-    return State(genesis, Frontier(), genesis.policy)
+    return State(genesis, Frontier(), genesis.policy, Spent(genesis.policy))
 
 
 def open_money_checkpoint(state: State, note: str) -> Cosigned:
@@ -222,7 +225,8 @@ def _settle(state: State, pending: Pending, t: int) -> State:
     body = pending.entry.body
     if isinstance(body, Release):
         if _is_admissible(state, body, pending.statements, t):
-            return replace(state, releases=(*state.releases, Released(pending.index, body, t)))
+            released = Released(pending.index, body, t)
+            return replace(state, releases=(*state.releases, released), spent=state.spent.add(body, t))
     elif isinstance(body, Notice):
         withdrawal_signed = pending.statements[body.withdrawal_digest]
         if _initiated(state, withdrawal_signed):

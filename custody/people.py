@@ -8,21 +8,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from custody.approval import Approval, Decision
 from custody.errors import Refused
-from custody.policy import Policy, Principal
+from custody.policy import Credential, Policy, Principal
 from custody.statements import Kind, Signed
 from custody.withdrawal import Withdrawal
 
 
+class Asked(Protocol):
+    """What can be approved: a withdrawal, or a message to be signed."""
+
+    @property
+    def genesis(self) -> bytes:
+        """32 bytes."""
+
+    @property
+    def digest(self) -> bytes:
+        """32 bytes."""
+
+    @property
+    def initiator(self) -> str:
+        """Who asks."""
+
+    @property
+    def expires_at(self) -> int:
+        """UTC seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """One proven approval. seen: made with a credential whose program shows what it signs.  at: UTC seconds."""
+    """One proven approval. seen: made with a credential whose program shows what it signs.  at: UTC seconds.
+
+    device_bound: made with a key that its device does not give away.  digest: 32 bytes, its own.  after: what it names.
+    """
 
     person: str
     seen: bool
     at: int
+    digest: bytes
+    device_bound: bool = False
+    after: tuple[bytes, ...] = ()
 
 
 def verify_people(
@@ -64,41 +91,45 @@ def check_initiator(policy: Policy, withdrawal: Withdrawal, signed: Signed, at: 
     return None
 
 
-def check_approval(
-    policy: Policy, withdrawal: Withdrawal, approval: Approval, signed: Signed, at: int
-) -> Ballot | Refused:
+def check_approval(policy: Policy, asked: Asked, approval: Approval, signed: Signed, at: int) -> Ballot | Refused:
     """Return the ballot that one approval is worth at `at` (UTC seconds), or why it is worth none.
 
     A reject comes back as REJECTED once its signature holds: it is final, and no date ends it.
     """
     # Plan: 1 of this withdrawal · 2 signed by the one it names · 3 a no is final · 4 not the initiator · 5 in date.
-    if (approval.genesis, approval.withdrawal_digest) != (withdrawal.genesis, withdrawal.digest):
-        return Refused("APPROVAL_OTHER_WITHDRAWAL", withdrawal.digest.hex()[:16], approval.withdrawal_digest.hex()[:16])
+    if (approval.genesis, approval.withdrawal_digest) != (asked.genesis, asked.digest):
+        return Refused("APPROVAL_OTHER_WITHDRAWAL", asked.digest.hex()[:16], approval.withdrawal_digest.hex()[:16])
     approver = policy.principal(approval.approver)
     if approver is None:
         return Refused("APPROVER_UNKNOWN", "an approver named in the rules", approval.approver)
-    seen = signed_as_seen(approver, approval, signed)
-    if seen is None:
+    used = credentials_of(approver, approval, signed)
+    if not used:
         return Refused("APPROVAL_SIGNATURE", f"a signature by {approver.name}", "none")
     if approval.decision is Decision.REJECT:
         return Refused("REJECTED", "no reject", f"a reject by {approver.name}")
-    if approver.name == withdrawal.initiator:
+    if approver.name == asked.initiator:
         return Refused("APPROVAL_SELF", "an approver other than the initiator", approver.name)
     if at >= approver.valid_until:
         return Refused("APPROVER_UNKNOWN", f"an approver valid at {at}", f"one valid until {approver.valid_until}")
-    return _in_date(approval, withdrawal, at) or Ballot(approver.name, seen, approval.at)
+    return _in_date(approval, asked, at) or Ballot(
+        person=approver.name,
+        seen=any(credential.seen for credential in used),
+        at=approval.at,
+        device_bound=any(credential.device_bound for credential in used),
+        digest=approval.digest,
+        after=approval.after,
+    )
 
 
-def signed_as_seen(approver: Principal, approval: Approval, signed: Signed) -> bool | None:
-    """Return whether a seen credential of `approver` signed `approval`; None where none of their credentials did."""
+def credentials_of(approver: Principal, approval: Approval, signed: Signed) -> tuple[Credential, ...]:
+    """Return the credentials of `approver` that signed `approval`."""
     if signed.kind is not Kind.APPROVAL or signed.digest != approval.digest:
-        return None
-    used = [credential for credential in approver.credentials if signed.signed_by(credential.key)]
-    return any(credential.seen for credential in used) if used else None
+        return ()
+    return tuple(credential for credential in approver.credentials if signed.signed_by(credential.key))
 
 
-def _in_date(approval: Approval, withdrawal: Withdrawal, at: int) -> Refused | None:
-    until = min(approval.expires_at, withdrawal.expires_at)
+def _in_date(approval: Approval, asked: Asked, at: int) -> Refused | None:
+    until = min(approval.expires_at, asked.expires_at)
     if at < approval.at:
         return Refused("APPROVAL_NOT_YET", f"an approval made by {at}", f"one of {approval.at} by {approval.approver}")
     if at >= until:

@@ -24,8 +24,7 @@ from custody.interval import Interval
 from custody.once import OwnSignature, pays_once
 from custody.people import verify_people
 from custody.policy import Location
-from custody.policy.budgets import families_of
-from custody.policy.terms import Delay, SignersRequired
+from custody.policy.duties import Delay, SignersRequired
 from custody.psbt import Psbt, parse
 from custody.release import release_of
 from custody.signatures import accept, sighashes
@@ -342,7 +341,7 @@ def policy_case(case: Case) -> PolicyCase:
         facts=case.facts,
         approvals=case.approvals,
         family=case.release.family,
-        families=families_of((r.release, r.t) for r in case.state.releases),
+        families=case.state.spent,
         time=case.time,
         t_release=case.t,
         own_scripts=own_payees(case.facts, case.book),

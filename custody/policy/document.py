@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from custody.policy.terms import AllTerm, Budget, Obligations
+from custody.policy.duties import Budget, Obligations
+from custody.policy.terms import AllTerm, Operation
 
 
 class Location(Enum):
@@ -73,11 +74,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A key of one principal. key: 32 bytes, Ed25519.  seen: its owner's own program shows what it signs."""
+    """A key of one principal. key: 32 bytes, Ed25519.  seen: its owner's own program shows what it signs.
+
+    device_bound: it lives in a device that does not give it away, as the admins who enrolled it saw.
+    """
 
     alg: str
     key: bytes
     seen: bool
+    device_bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +106,17 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class ListEntry:
-    """A named destination. script: its scriptPubKey.  valid_from: end of its cool-down.  expires_at: UTC seconds."""
+    """A named destination. script: its scriptPubKey.  valid_from: end of its cool-down.  expires_at: UTC seconds.
+
+    approved_by: who spoke for it, for people to read; signatures of the document are what counts.
+    """
 
     address: str
     script: bytes
     label: str
     valid_from: int
     expires_at: int
+    approved_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +166,10 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. obligations: of a require.  budget: of a limit.  not_before, expires_at: UTC seconds, None for open."""
+    """One rule. obligations: of a require.  budget: of a limit.  not_before, expires_at: UTC seconds, None for open.
+
+    operations: what it speaks of; anything else it leaves alone.
+    """
 
     id: str
     kind: RuleKind
@@ -169,6 +181,7 @@ class Rule:
     not_before: int | None = None
     expires_at: int | None = None
     description: str = ""
+    operations: tuple[Operation, ...] = (Operation.WITHDRAWAL,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from custody.decide import Allow, Decided, Deny, Need, RuleReason
+from custody.policy.duties import Delay, SignersRequired
 from custody.policy.match import Outcome, Reason
-from custody.policy.terms import Delay, SignersRequired
 
 _MARK = {Outcome.TRUE: "yes", Outcome.FALSE: "no", Outcome.UNKNOWN: "not known"}
 
@@ -15,17 +15,22 @@ def explain(decision: Decided) -> tuple[str, ...]:
     if isinstance(decision, Deny):
         lines.extend(f"  {refused}" for refused in decision.refusals)
     else:
-        lines.extend(_obligation_lines(decision.signers, decision.delay))
+        lines.extend(_obligation_lines(decision.signers, decision.delay, decision.local_conf))
     if isinstance(decision, Need):
         for missing in decision.missing:
             could = ", ".join(missing.could) or "nobody in the rules"
             have = ", ".join(missing.have) or "none yet"
             lines.append(
-                f"  rule {missing.rule} needs {missing.needed} more of {missing.of} (have: {have}; could: {could})"
+                f"  rule {missing.rule} needs {missing.needed} more of {missing.of}{_behind(missing.stage)} "
+                f"(have: {have}; could: {could})"
             )
     for reason in decision.reasons:
         lines.extend(_rule_lines(reason))
     return tuple(lines)
+
+
+def _behind(stage: int) -> str:
+    return f" behind stage {stage}, whose approvals they name" if stage else ""
 
 
 def _verdict(decision: Decided) -> str:
@@ -34,7 +39,7 @@ def _verdict(decision: Decided) -> str:
     return "NEED approvals" if isinstance(decision, Need) else "DENY"
 
 
-def _obligation_lines(signers: SignersRequired, delay: Delay) -> list[str]:
+def _obligation_lines(signers: SignersRequired, delay: Delay, local_conf: bool) -> list[str]:
     lines = []
     if signers.include:
         lines.append(f"  must sign: {', '.join(signers.include)}")
@@ -45,11 +50,15 @@ def _obligation_lines(signers: SignersRequired, delay: Delay) -> list[str]:
     if delay.seconds:
         vetoes = ", ".join(f"{veto.threshold} of {veto.group}" for veto in delay.vetoes) or "nobody"
         lines.append(f"  waits {delay.seconds} s after its notice; may be vetoed by {vetoes}")
+    if local_conf:
+        lines.append("  a code is typed at each signer")
     return lines
 
 
 def _rule_lines(reason: RuleReason) -> list[str]:
-    shadow = " (shadow: changes nothing)" if reason.mode.value == "shadow" else ""
+    shadow = f" (shadow: would {reason.would})" if reason.would else ""
+    if reason.mode.value == "shadow" and not reason.would:
+        shadow = " (shadow)"
     return [f"  {reason.kind.value} {reason.rule}: {reason.said}{shadow}", *_tree_lines(reason.tree, 2)]
 
 

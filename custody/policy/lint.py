@@ -10,24 +10,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from custody.policy.document import Location, Mode, Policy, Rule, RuleKind
+from custody.policy.duties import Delay, Measure, SignersRequired, Votes, VoteTree
 from custody.policy.match import bounds_fee, leaves
 from custody.policy.terms import (
     AllTerm,
     AmountTerm,
     AnyTerm,
-    Delay,
     DestinationTerm,
     InitiatorTerm,
-    Measure,
     NoPaymentsTerm,
     NotTerm,
-    SignersRequired,
     Term,
-    Votes,
-    VoteTree,
     WalletTerm,
 )
-from custody.policy.votes import alternatives, belongs
+from custody.policy.votes import alternatives, belongs, can_vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +133,7 @@ def _lint_then(policy: Policy, rule: Rule, at: int) -> Iterable[Finding]:
 
 
 def _lint_votes(policy: Policy, where: str, tree: VoteTree, at: int) -> Iterable[Finding]:
-    for leaf in {leaf for way in alternatives(tree) for leaf in way}:
+    for leaf in {part.votes for way in alternatives(tree) for part in way}:
         if leaf.group is not None and leaf.group not in policy.groups:
             yield Finding("REFERENCE_DEAD", where, f"no group {leaf.group} in this document")
         elif leaf.service is not None and leaf.service not in {service.name for service in policy.services}:
@@ -150,7 +146,7 @@ def _voters(policy: Policy, leaf: Votes, at: int) -> int:
     return sum(
         1
         for person in policy.principals
-        if belongs(leaf, person) and at < person.valid_until and any(c.seen or leaf.blind for c in person.credentials)
+        if belongs(leaf, person) and at < person.valid_until and can_vote(leaf, person)
     )
 
 

@@ -5,69 +5,47 @@ A fact that is not known never becomes "false": whoever asks decides what it cos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from ipaddress import ip_address, ip_network
 from typing import assert_never
 
 from custody.policy.document import Policy
+from custody.policy.subject import Subject, script_type
 from custody.policy.terms import (
     AllTerm,
     AmountTerm,
     AnyTerm,
+    ChainTerm,
+    ChangeTerm,
+    ConfirmationsTerm,
     DestinationClass,
     DestinationTerm,
+    Evidence,
     FeeTerm,
     InitiatorTerm,
+    InputsTerm,
+    MessageTerm,
     NoPaymentsTerm,
     NotTerm,
     Quantifier,
     RelationTerm,
+    ReplacementTerm,
     ScriptType,
+    SessionTerm,
     ShapeTerm,
     Term,
     TimeTerm,
+    WalletShareTerm,
     WalletTerm,
+    ZoneTimeTerm,
 )
-from custody.transaction import TxOut
-from custody.withdrawal import RelationKind
+from custody.policy.words import describe
 
 HOUR_S = 3_600
 HOURS_PER_WEEK = 168
 _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What rules are asked about: the withdrawal in hand, or a release of the past. None: this fact is not known.
-
-    payments: proven outputs.  fee_sats: of this transaction.  lo, hi: UTC seconds (protocol.md "Time").
-    released: T(RELEASE).  own_scripts: those of the payees that are wallets of ours.
-    """
-
-    wallet_id: bytes
-    initiator: str
-    payments: tuple[TxOut, ...]
-    max_fee_sats: int
-    relation: RelationKind
-    lo: int
-    hi: int
-    released: int | None
-    fee_sats: int | None = None
-    inputs: int | None = None
-    outputs: int | None = None
-    vsize_vb: int | None = None
-    own_scripts: frozenset[bytes] | None = None
-
-    @property
-    def paid_sats(self) -> int:
-        """The sum of the payments."""
-        return sum(payment.amount for payment in self.payments)
-
-    @property
-    def total_sats(self) -> int:
-        """Payments and the largest fee."""
-        return self.paid_sats + self.max_fee_sats
 
 
 class Outcome(Enum):
@@ -100,7 +78,7 @@ def reason_for(term: Term, subject: Subject, policy: Policy) -> Reason:
     if isinstance(term, AnyTerm | AllTerm):
         word = "any of" if isinstance(term, AnyTerm) else "all of"
         return Reason(word, outcome, tuple(reason_for(part, subject, policy) for part in term.terms))
-    return Reason(_describe(term, subject, policy), outcome)
+    return Reason(describe(term, subject, policy), outcome)
 
 
 _OUTCOMES = {True: Outcome.TRUE, False: Outcome.FALSE, None: Outcome.UNKNOWN}
@@ -132,12 +110,22 @@ def _leaf_holds(term: Term, subject: Subject, policy: Policy) -> bool | None:
             return _fee(term, subject)
         case ShapeTerm():
             return _shape(term, subject)
+        case InputsTerm():
+            return None if subject.outpoints is None else subject.outpoints <= set(term.outpoints)
+        case ChangeTerm():
+            return _at_most(subject.change_outputs, term.max_outputs)
         case NoPaymentsTerm():
             return not subject.payments
         case RelationTerm():
             return subject.relation in term.kinds
+        case ReplacementTerm():
+            return _replacement(term, subject)
+        case MessageTerm():
+            return _message(term, subject)
         case TimeTerm():
-            return _time(term, subject)
+            return _time(term, subject, 0)
+        case ZoneTimeTerm() | SessionTerm() | WalletShareTerm() | ConfirmationsTerm() | ChainTerm():
+            return _told(term, subject)
         case NotTerm() | AnyTerm() | AllTerm():
             return holds(term, subject, policy)
         case _:
@@ -223,20 +211,6 @@ def _payee(
     return _all(answers)
 
 
-def script_type(script: bytes) -> ScriptType:
-    """Return the kind of output that `script` (a scriptPubKey) is."""
-    size, head = len(script), script[:2]
-    if head[:1] == b"\x6a":
-        return ScriptType.OP_RETURN
-    if size == 25 and script[:3] == b"\x76\xa9\x14" and script[23:] == b"\x88\xac":
-        return ScriptType.P2PKH
-    if size == 23 and head == b"\xa9\x14" and script[22:] == b"\x87":
-        return ScriptType.P2SH
-    segwit = {(22, b"\x00\x14"): ScriptType.P2WPKH, (34, b"\x00\x20"): ScriptType.P2WSH}
-    segwit[(34, b"\x51\x20")] = ScriptType.P2TR
-    return segwit.get((size, head), ScriptType.OTHER)
-
-
 def _amount(term: AmountTerm, subject: Subject) -> bool:
     amount = subject.total_sats if term.include_fee else subject.paid_sats
     return (
@@ -262,20 +236,79 @@ def _fee(term: FeeTerm, subject: Subject) -> bool | None:
 
 
 def _shape(term: ShapeTerm, subject: Subject) -> bool | None:
-    pairs = (
-        (term.max_inputs, subject.inputs),
-        (term.max_outputs, subject.outputs),
-        (term.max_vbytes, subject.vsize_vb),
+    answers = [
+        _at_most(subject.inputs, term.max_inputs),
+        _at_most(subject.outputs, term.max_outputs),
+        _at_most(subject.vsize_vb, term.max_vbytes),
+    ]
+    if term.script_types:
+        answers.append(None if subject.script_types is None else subject.script_types <= set(term.script_types))
+    return _all(answers)
+
+
+def _at_most(found: int | None, most: int | None) -> bool | None:
+    if most is None:
+        return True
+    return None if found is None else found <= most
+
+
+def _replacement(term: ReplacementTerm, subject: Subject) -> bool | None:
+    """The smallest fee of the family is what others are measured by: a row of small bumps is one large bump."""
+    if subject.fee_sats is None or subject.replaced_fees is None or term.max_fee_increase is None:
+        return None
+    return not subject.replaced_fees or subject.fee_sats - min(subject.replaced_fees) <= term.max_fee_increase
+
+
+def _message(term: MessageTerm, subject: Subject) -> bool | None:
+    if subject.message is None:
+        return None
+    return (not term.formats or subject.message.format in term.formats) and (
+        term.max_len is None or subject.message.length <= term.max_len
     )
-    return _all(None if found is None else found <= most for most, found in pairs if most is not None)
 
 
-def _time(term: TimeTerm, subject: Subject) -> bool | None:
+def _told(
+    term: ZoneTimeTerm | SessionTerm | WalletShareTerm | ConfirmationsTerm | ChainTerm, subject: Subject
+) -> bool | None:
+    """What only the coordinator can say; what it does not say is not known."""
+    told = subject.coordinator
+    if told is None:
+        return None
+    match term:
+        case ZoneTimeTerm():
+            offset_s = None if told.offsets_s is None else told.offsets_s.get(term.zone)
+            return None if offset_s is None else _time(TimeTerm(term.days, term.hours), subject, offset_s)
+        case SessionTerm():
+            return _session(term, told.factors, told.ip, told.cert_role)
+        case WalletShareTerm():
+            if told.wallet_sats is None or term.max_pct is None:
+                return None
+            return subject.total_sats * 100 <= term.max_pct * told.wallet_sats
+        case ConfirmationsTerm():
+            return None if told.confirmations is None else told.confirmations >= term.least
+        case ChainTerm():
+            return None if told.lag_blocks is None else _at_most(told.lag_blocks, term.max_lag_blocks)
+        case _:
+            assert_never(term)
+
+
+def _session(term: SessionTerm, factors: frozenset[str] | None, ip: str | None, role: str | None) -> bool | None:
+    answers: list[bool | None] = []
+    if term.factors:
+        answers.append(None if factors is None else not factors.isdisjoint(term.factors))
+    if term.ip_cidrs:
+        answers.append(None if ip is None else any(ip_address(ip) in ip_network(cidr) for cidr in term.ip_cidrs))
+    if term.cert_role:
+        answers.append(None if role is None else role in term.cert_role)
+    return _all(answers)
+
+
+def _time(term: TimeTerm, subject: Subject, offset_s: int) -> bool | None:
     """The witnesses' time of the release where there is one; before that, now, if both ends of now agree."""
     if subject.released is not None:
-        return _in_hours(term, subject.released // HOUR_S)
-    first = subject.lo // HOUR_S
-    last = min(subject.hi // HOUR_S, first + HOURS_PER_WEEK)  # a week holds every answer
+        return _in_hours(term, (subject.released + offset_s) // HOUR_S)
+    first = (subject.lo + offset_s) // HOUR_S
+    last = min((subject.hi + offset_s) // HOUR_S, first + HOURS_PER_WEEK)  # a week holds every answer
     answers = {_in_hours(term, hour) for hour in range(first, last + 1)}
     return answers.pop() if len(answers) == 1 else None
 
@@ -305,37 +338,16 @@ def leaves(term: Term) -> tuple[Term, ...]:
     return (term,)
 
 
-def _describe(term: Term, subject: Subject, policy: Policy) -> str:
-    wallet = policy.wallet(subject.wallet_id)
-    found: dict[type, Callable[[], str]] = {
-        WalletTerm: lambda: wallet.name if wallet else "unknown",
-        InitiatorTerm: lambda: subject.initiator,
-        DestinationTerm: lambda: f"{len(subject.payments)} payees",
-        AmountTerm: lambda: f"{subject.paid_sats} sats + at most {subject.max_fee_sats} sats of fee",
-        FeeTerm: lambda: f"{subject.fee_sats} sats in {subject.vsize_vb} vB",
-        ShapeTerm: lambda: f"{subject.inputs} inputs, {subject.outputs} outputs, {subject.vsize_vb} vB",
-        NoPaymentsTerm: lambda: f"{len(subject.payments)} payees",
-        RelationTerm: lambda: subject.relation.value,
-        TimeTerm: lambda: f"{subject.released if subject.released is not None else (subject.lo, subject.hi)}",
-    }
-    return f"{words_of(term)}; found {found[type(term)]()}"
+def coordinator_only(term: Term) -> tuple[str, ...]:
+    """Return the names of the matchers in `term` that no signer can judge, sorted."""
+    found = {type(leaf) for leaf in leaves(term) if getattr(leaf, "evidence", None) is Evidence.COORDINATOR}
+    return tuple(sorted(_COORDINATOR_WORDS[kind] for kind in found))
 
 
-def words_of(term: Term) -> str:
-    """Return one matcher in words: "amount max_sats=5000"."""
-    name = type(term).__name__.removesuffix("Term").lower()
-    given = []
-    for field in type(term).__dataclass_fields__:
-        value = getattr(term, field)
-        if value is None or value == () or field == "evidence":
-            continue
-        given.append(f"{field}={_value_words(value)}")
-    return " ".join([name, *given])
-
-
-def _value_words(value: object) -> str:
-    if isinstance(value, tuple):
-        return ",".join(_value_words(item) for item in value)
-    if isinstance(value, Enum):
-        return str(value.value)
-    return value.hex() if isinstance(value, bytes) else str(value)
+_COORDINATOR_WORDS: dict[type, str] = {
+    SessionTerm: "session",
+    WalletShareTerm: "pct_of_wallet",
+    ConfirmationsTerm: "min_confirmations",
+    ChainTerm: "chain",
+    ZoneTimeTerm: "time.zone",
+}

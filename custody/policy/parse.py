@@ -201,7 +201,8 @@ def _read_credential(fields: Fields) -> Credential:
     alg = fields.text("alg")
     if alg != ED25519:
         raise MalformedError("POLICY_NOT_SUPPORTED", f"expected credential alg {ED25519}, found {alg[:20]!r}")
-    return Credential(alg, fields.hex("key", 32), fields.boolean("seen"))
+    device_bound = fields.boolean("device_bound") if fields.has("device_bound") else False
+    return Credential(alg, fields.hex("key", 32), fields.boolean("seen"), device_bound)
 
 
 def _read_list(fields: Fields, network: Network) -> DestinationList:
@@ -219,6 +220,7 @@ def _read_entry(fields: Fields, network: Network) -> ListEntry:
         label=fields.text("label", 140),
         valid_from=fields.time("valid_from"),
         expires_at=fields.time("expires_at"),
+        approved_by=fields.names("approved_by") if fields.has("approved_by") else (),
     )
     if not entry.label.isprintable():
         raise MalformedError("LABEL_UNPRINTABLE", "expected a label of printable characters")

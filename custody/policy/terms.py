@@ -1,7 +1,7 @@
 """The words a rule is made of: matchers, obligations and budgets, as frozen values. They judge nothing themselves.
 
 Inside a matcher different fields narrow (AND) and the items of one field widen (OR). Each matcher declares where its
-fact comes from; a fact that only the coordinator could state has no matcher here.
+fact comes from: signers judge all but COORDINATOR, and a rule that holds such a matcher is skipped by name there.
 """
 
 from __future__ import annotations
@@ -10,16 +10,32 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, TypeAlias, Union
 
+from custody.transaction import OutPoint
 from custody.withdrawal import RelationKind
 
 
 class Evidence(Enum):
-    """Where a fact comes from (policy.md "Evidence"); signers judge all four."""
+    """Where a fact comes from (policy.md "Evidence"); signers judge the first four."""
 
     BYTES = "bytes"
     SIGNED = "signed"
     LOG = "log"
     TIME = "time"
+    COORDINATOR = "coordinator"
+
+
+class Operation(Enum):
+    """What is asked for: money that leaves, or a message to be signed (BIP-322)."""
+
+    WITHDRAWAL = "withdrawal"
+    MESSAGE = "message"
+
+
+class MessageFormat(Enum):
+    """How a signed message is written (BIP-322 "Types of Signatures")."""
+
+    SIMPLE = "simple"
+    FULL = "full"
 
 
 class DestinationClass(Enum):
@@ -108,12 +124,29 @@ class FeeTerm:
 
 @dataclass(frozen=True, slots=True)
 class ShapeTerm:
-    """The transaction is no larger than this."""
+    """The transaction is no larger than this; the coins it spends and its payees are all of `script_types`."""
 
     evidence: ClassVar[Evidence] = Evidence.BYTES
     max_inputs: int | None = None
     max_outputs: int | None = None
     max_vbytes: int | None = None
+    script_types: tuple[ScriptType, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InputsTerm:
+    """Every coin that is spent is one of `outpoints`."""
+
+    evidence: ClassVar[Evidence] = Evidence.BYTES
+    outpoints: tuple[OutPoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeTerm:
+    """At most so many outputs come back as change."""
+
+    evidence: ClassVar[Evidence] = Evidence.BYTES
+    max_outputs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +165,73 @@ class RelationTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplacementTerm:
+    """This fee is at most `max_fee_increase` sats above the smallest of its family; silent where none is replaced."""
+
+    evidence: ClassVar[Evidence] = Evidence.LOG
+    max_fee_increase: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageTerm:
+    """The message is signed in one of `formats` and has at most `max_len` characters."""
+
+    evidence: ClassVar[Evidence] = Evidence.SIGNED
+    formats: tuple[MessageFormat, ...] = ()
+    max_len: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TimeTerm:
     """The release happens on one of `days` (0 = Monday) and inside one of `hours` (0..23), UTC."""
 
     evidence: ClassVar[Evidence] = Evidence.TIME
     days: tuple[int, ...] = ()
     hours: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneTimeTerm:
+    """As TimeTerm, by the clocks of `zone`: tables of zones change, so no signer can be asked."""
+
+    evidence: ClassVar[Evidence] = Evidence.COORDINATOR
+    zone: str
+    days: tuple[int, ...] = ()
+    hours: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTerm:
+    """Who handed the withdrawal in had one of `factors`, an address in one of `ip_cidrs`, a role in `cert_role`."""
+
+    evidence: ClassVar[Evidence] = Evidence.COORDINATOR
+    factors: tuple[str, ...] = ()
+    ip_cidrs: tuple[str, ...] = ()
+    cert_role: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WalletShareTerm:
+    """Payments and the largest fee are at most `max_pct` percent of what the wallet holds."""
+
+    evidence: ClassVar[Evidence] = Evidence.COORDINATOR
+    max_pct: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmationsTerm:
+    """Every coin that is spent has at least so many confirmations."""
+
+    evidence: ClassVar[Evidence] = Evidence.COORDINATOR
+    least: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChainTerm:
+    """The coordinator's chain is at most `max_lag_blocks` behind the best header it knows."""
+
+    evidence: ClassVar[Evidence] = Evidence.COORDINATOR
+    max_lag_blocks: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,111 +262,17 @@ Leaf: TypeAlias = (
     | AmountTerm
     | FeeTerm
     | ShapeTerm
+    | InputsTerm
+    | ChangeTerm
     | NoPaymentsTerm
     | RelationTerm
+    | ReplacementTerm
+    | MessageTerm
     | TimeTerm
+    | ZoneTimeTerm
+    | SessionTerm
+    | WalletShareTerm
+    | ConfirmationsTerm
+    | ChainTerm
 )
 Term: TypeAlias = Union[Leaf, "NotTerm", "AnyTerm", "AllTerm"]
-
-
-@dataclass(frozen=True, slots=True)
-class Votes:
-    """Approvals by `threshold` people of `group`, or by the one `service`; the initiator never counts.
-
-    seen: how many must be seen approvals.  blind: whether the others may be blind.
-    lifetime_s: how long after its own `at` an approval counts here, or None.
-    """
-
-    group: str | None
-    service: str | None
-    threshold: int
-    seen: int
-    blind: bool
-    lifetime_s: int | None = None
-
-    @property
-    def of(self) -> str:
-        """Whose approvals, for people."""
-        return f"group {self.group}" if self.group is not None else f"service {self.service}"
-
-
-@dataclass(frozen=True, slots=True)
-class AllVotes:
-    """Every part, each by different people: one human, one vote."""
-
-    parts: tuple[VoteTree, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AnyVotes:
-    """At least one part."""
-
-    parts: tuple[VoteTree, ...]
-
-
-VoteTree: TypeAlias = Union[Votes, "AllVotes", "AnyVotes"]
-
-
-@dataclass(frozen=True, slots=True)
-class SignersRequired:
-    """Which nodes must sign, and which must not; enforced cold first by the judge. Names are sorted."""
-
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    min_offline: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Veto:
-    """`threshold` people of `group` may stop the withdrawal while it waits."""
-
-    group: str
-    threshold: int
-
-
-@dataclass(frozen=True, slots=True)
-class Delay:
-    """Seconds between NOTICE and RELEASE, and who may veto meanwhile."""
-
-    seconds: int
-    vetoes: tuple[Veto, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Obligations:
-    """The `then` of a require rule."""
-
-    approvals: VoteTree | None = None
-    signers: SignersRequired | None = None
-    delay: Delay | None = None
-
-
-class Measure(Enum):
-    """What a budget counts."""
-
-    SATS = "max_sats"
-    COUNT = "max_count"
-    FEE_SATS = "max_fee_sats"
-
-
-class GroupBy(Enum):
-    """What a budget is kept apart by."""
-
-    WALLET = "wallet"
-    INITIATOR = "initiator"
-    DESTINATION = "destination"
-    ORG = "org"
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The `then` of a limit rule: at most `most` of `measure` per group inside `window`.
-
-    approvals: what lifts it when it is exceeded, or None where exceeding it denies.
-    """
-
-    window: str
-    measure: Measure
-    most: int
-    group_by: tuple[GroupBy, ...] = ()
-    approvals: VoteTree | None = None

@@ -161,6 +161,7 @@ class FakeInput:
     """An input as far as rules look at it."""
 
     outpoint: OutPoint
+    script: bytes = b"\x00\x20" + bytes(32)
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,16 @@ class FakeFacts:
     inputs: tuple[FakeInput, ...] = (FakeInput(OutPoint(bytes([9]) * 32, 0)),)
     change: tuple[object, ...] = ()
     txid: bytes = bytes(32)
+
+    @property
+    def outpoints(self) -> frozenset[OutPoint]:
+        """The coins it spends."""
+        return frozenset(found.outpoint for found in self.inputs)
+
+
+def fake_input(tag: int) -> FakeInput:
+    """Return a coin, another for each `tag`."""
+    return FakeInput(OutPoint(bytes([tag]) * 32, 0))
 
 
 def withdrawal(*payments: tuple[int, int], **changes: Any) -> Withdrawal:

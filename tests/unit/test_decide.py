@@ -7,21 +7,27 @@ from typing import Any
 
 import pytest
 
-from custody.approval import Decision
-from custody.decide import Allow, Case, Decided, Deny, Need, check_feerate, decide
+from custody.approval import Approval, Decision
+from custody.decide import Allow, Case, Decided, Deny, MessageCase, Need, check_feerate, decide, decide_message
 from custody.interval import Interval
+from custody.message import Message
+from custody.policy.duties import Delay, SignersRequired, Veto
 from custody.policy.explain import explain
-from custody.policy.terms import Delay, SignersRequired, Veto
+from custody.policy.terms import MessageFormat
+from custody.statements import Kind, sign
 from tests.fakes.rules import (
     DAY,
+    GENESIS,
     NOW,
     PAY,
+    TREASURY,
     Document,
     approval,
     case,
     document,
     policy,
     rule,
+    seed_of,
     self_transfer,
     withdrawal,
 )
@@ -280,6 +286,80 @@ def test_approvals_given_no_release_yet_are_judged_at_the_later_end_of_now() -> 
     assert isinstance(decide(rules, replace(asked, time=Interval(NOW, NOW + 10))), Need)
 
 
+STAGES = {"stages": [{"group": "ops", "threshold": 1}, {"group": "security", "threshold": 1}]}
+
+
+def test_approvals_given_stages_count_a_later_one_only_behind_the_approvals_it_names() -> None:
+    """Security approves what ops approved: its statement names that approval, or it counts nothing."""
+    rules = policy(PAY, require({"approvals": STAGES}))
+    first = approval(W, "carol")
+    naming = approval(W, "dave", after=(first[0].digest,))
+
+    assert isinstance(decide(rules, case(W, approvals=(first, naming))), Allow)
+    assert isinstance(decide(rules, case(W, approvals=(naming, first))), Allow)
+    for others in ((first, approval(W, "dave")), (naming,), (first, approval(W, "dave", after=(bytes(32),)))):
+        found = decide(rules, case(W, approvals=others))
+        assert isinstance(found, Need)
+        assert ("group security", 1) in [(m.of, m.stage) for m in found.missing]
+
+
+def test_approvals_given_stages_never_count_one_human_in_two() -> None:
+    """Bob is of both groups and fills one stage."""
+    rules = policy(PAY, require({"approvals": STAGES}))
+    first = approval(W, "bob")
+    again = approval(W, "bob", after=(first[0].digest,))
+
+    assert isinstance(decide(rules, case(W, approvals=(first, again))), Need)
+    assert isinstance(decide(rules, case(W, approvals=(first, approval(W, "dave", after=(first[0].digest,))))), Allow)
+
+
+def test_approvals_given_three_stages_want_each_to_name_all_before() -> None:
+    """The last stage names both earlier ones, the second of which named the first."""
+    rules = policy(PAY, require({"approvals": {"stages": [*STAGES["stages"], {"service": "screening"}]}}))
+    first = approval(W, "carol")
+    second = approval(W, "dave", after=(first[0].digest,))
+    both = tuple(sorted((first[0].digest, second[0].digest)))
+
+    assert isinstance(decide(rules, case(W, approvals=(first, second, approval(W, "screening", after=both)))), Allow)
+    for named in ((second[0].digest,), (first[0].digest,)):
+        last = approval(W, "screening", after=named)
+        assert isinstance(decide(rules, case(W, approvals=(first, second, last))), Need)
+
+
+def test_approvals_given_distinct_orgs_count_one_of_each_org() -> None:
+    """Bob is of acme and dave of guard; two of acme are one."""
+    tree = {"group": "security", "threshold": 2, "distinct_orgs": True}
+    ops = {"group": "ops", "threshold": 2, "distinct_orgs": True}
+
+    assert isinstance(decide(policy(PAY, require({"approvals": tree})), case(W, "bob", "dave")), Allow)
+    found = decide(policy(PAY, require({"approvals": ops})), case(W, "bob", "carol"))
+    assert isinstance(found, Need)
+    assert [(m.needed, m.have) for m in found.missing] == [(1, ("bob",))]
+    assert isinstance(decide(policy(PAY, require({"approvals": {**ops, "threshold": 1}})), case(W, "carol")), Allow)
+
+
+def test_approvals_given_distinct_orgs_beside_another_part_seat_people_where_they_fit() -> None:
+    """Bob fits both parts and is seated where nobody else can sit."""
+    parts = [{"group": "security", "threshold": 2, "distinct_orgs": True}, {"group": "ops", "threshold": 1}]
+    rules = policy(PAY, require({"approvals": {"all_of": parts}}))
+
+    assert isinstance(decide(rules, case(W, "bob", "carol", "dave")), Allow)
+    assert isinstance(decide(rules, case(W, "bob", "dave")), Need)
+
+
+def test_approvals_given_device_bound_count_only_keys_that_are() -> None:
+    """A key that can be copied approves nothing here."""
+    rules = require({"approvals": {"group": "ops", "threshold": 1, "device_bound": True}})
+    people = document()["principals"]
+    people["users"][2]["credentials"][0]["device_bound"] = True
+
+    found = decide(policy(PAY, rules, principals=people), case(W, "bob"))
+
+    assert isinstance(found, Need)
+    assert found.missing[0].could == ("carol",)
+    assert isinstance(decide(policy(PAY, rules, principals=people), case(W, "carol")), Allow)
+
+
 # Signers and delay
 
 
@@ -335,6 +415,119 @@ def test_need_given_a_delay_carries_it_so_that_its_notice_can_be_given_at_once()
     assert found.delay == Delay(60)
 
 
+def test_local_conf_given_one_rule_asks_for_it_at_every_signer() -> None:
+    """The decision carries it: a signer's own operator types the code."""
+    rules = policy(PAY, require({"local_conf": True}))
+
+    found, waiting = decide(rules, case()), decide(policy(PAY, require({"local_conf": True}), TWO_EYES), case())
+
+    assert isinstance(found, Allow)
+    assert found.local_conf
+    assert isinstance(waiting, Need)
+    assert waiting.local_conf
+    assert "  a code is typed at each signer" in explain(found)
+
+
+@pytest.mark.parametrize(
+    ("shadow", "would"),
+    [
+        (rule("s", "deny", {}, reason_code="HOLIDAY"), "deny with HOLIDAY"),
+        (rule("s", "allow", {}), "allow"),
+        (rule("s", "require", {}, {"signers": {"min_offline": 1}}), "ask for nothing that is missing"),
+        (rule("s", "require", {}, {"approvals": {"group": "ops", "threshold": 2}}), "need 2 of group ops"),
+        (rule("s", "limit", {}, {"window": "day", "max_count": 1, "on_exceed": "deny"}), "find room"),
+        (
+            rule("s", "limit", {}, {"window": "day", "max_count": 0, "on_exceed": "deny"}),
+            "LIMIT_EXCEEDED: expected at most 0 (max_count) in day by rule s, found 1",
+        ),
+        (
+            rule(
+                "s",
+                "limit",
+                {},
+                {"window": "day", "max_count": 0, "on_exceed": "require", "approvals": {"service": "screening"}},
+            ),
+            "ask for approvals",
+        ),
+        (rule("s", "deny", {"payments": "none"}), ""),
+    ],
+)
+def test_shadow_rule_given_a_match_says_what_it_would_do_and_decides_nothing(shadow: Document, would: str) -> None:
+    """A shadow rule is tried out on real withdrawals."""
+    found = decide(policy(PAY, {**shadow, "mode": "shadow"}), case())
+
+    assert isinstance(found, Allow)
+    assert [reason.would for reason in found.reasons if reason.rule == "s"] == [would]
+    assert any("(shadow" in line for line in explain(found))
+
+
+# Messages
+
+
+def message(**changes: Any) -> Message:
+    """Return a message by alice."""
+    base = Message(GENESIS, "m-1", TREASURY, 0, "proof of funds", "alice", NOW - 9, NOW + DAY)
+    return replace(base, **changes)
+
+
+def message_case(said: Message, *people: str) -> MessageCase:
+    """Return the case of `said` with approvals by `people`."""
+    approvals = []
+    for person in people:
+        vote = Approval(said.genesis, said.digest, Decision.APPROVE, person, NOW - 5, NOW + DAY)
+        approvals.append((vote, sign(Kind.APPROVAL, vote.to_json(), seed_of(person))))
+    return MessageCase(said, MessageFormat.SIMPLE, tuple(approvals), Interval(NOW, NOW), NOW)
+
+
+SPEAK = rule("speak", "allow", {"message": {"max_len": 20}}, operations=["message"])
+
+
+def test_message_given_rules_of_withdrawals_alone_is_denied() -> None:
+    """No rule for money permits a message."""
+    assert codes(decide_message(policy(PAY), message_case(message()))) == ["NO_RULE_ALLOWS"]
+
+
+def test_message_given_its_own_rules_is_judged_by_them_alone() -> None:
+    """A deny of withdrawals says nothing of messages, and the other way about."""
+    rules = policy(
+        PAY,
+        SPEAK,
+        rule("no", "deny", {}),
+        rule("hush", "deny", {"message": {"max_len": 9}}, mode="shadow", operations=["message"]),
+    )
+
+    found = decide_message(rules, message_case(message()))
+
+    assert isinstance(found, Allow)
+    assert [reason.rule for reason in found.reasons] == ["hush", "speak"]
+    assert codes(decide_message(rules, message_case(message(text="x" * 21)))) == ["NO_RULE_ALLOWS"]
+    assert codes(decide(policy(SPEAK), case())) == ["NO_RULE_ALLOWS"]
+
+
+def test_message_given_a_require_wants_approvals_of_this_message() -> None:
+    """An approval names the digest of the message."""
+    ask = rule("ask", "require", {}, {"approvals": {"group": "ops", "threshold": 1}}, operations=["message"])
+    rules = policy(SPEAK, ask)
+
+    assert isinstance(decide_message(rules, message_case(message(), "bob")), Allow)
+    assert isinstance(decide_message(rules, message_case(message(), "alice")), Need)
+    other = replace(message_case(message()), approvals=message_case(message(text="other"), "bob").approvals)
+    assert isinstance(decide_message(rules, other), Need)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"expires_at": NOW}, "MESSAGE_EXPIRED"),
+        ({"wallet_id": bytes(32)}, "WALLET_UNKNOWN"),
+        ({"initiator": "mallory"}, "INITIATOR_UNKNOWN"),
+    ],
+)
+def test_message_given_a_hard_ground_is_denied(changes: dict[str, Any], code: str) -> None:
+    """No rule lifts what stands above the rules."""
+    assert codes(decide_message(policy(SPEAK), message_case(message(**changes)))) == [code]
+
+
 # Fee rate and words
 
 
@@ -362,7 +555,7 @@ def test_explain_given_each_decision_says_the_verdict_first() -> None:
     assert denied[:2] == (denied[0], "  NO_RULE_ALLOWS: expected at least one allow that matches, found none")
     assert denied[0].startswith("DENY")
     assert shadow[0].startswith("ALLOW")
-    assert "  deny s: matched (shadow: changes nothing)" in shadow
+    assert "  deny s: matched (shadow: would deny with RULE_DENIES)" in shadow
 
 
 def test_decide_given_the_document_of_the_manual_judges_small_and_large() -> None:

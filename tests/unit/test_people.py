@@ -126,7 +126,7 @@ def test_check_approval_given_seen_and_blind_credentials_tells_them_apart() -> N
     for person, seen in (("bob", True), ("blind-ben", False)):
         said, signed = approval(W, person)
 
-        assert check_approval(policy(), W, said, signed, NOW) == Ballot(person, seen, NOW - 50)
+        assert check_approval(policy(), W, said, signed, NOW) == Ballot(person, seen, NOW - 50, said.digest)
 
 
 def test_check_approval_given_each_flipped_byte_of_a_signature_refuses() -> None:

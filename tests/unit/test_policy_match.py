@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from custody.decide import Allow, Case, Decided, Deny, decide
+from custody.errors import MalformedError
 from custody.interval import Interval
-from custody.policy.match import Subject, holds, script_type
-from custody.policy.terms import FeeTerm, ScriptType
+from custody.policy.match import holds
+from custody.policy.subject import CoordinatorFacts, MessageFact, Subject, script_type
+from custody.policy.terms import FeeTerm, MessageFormat, MessageTerm, ReplacementTerm, ScriptType
+from custody.transaction import OutPoint
 from custody.withdrawal import Relation, RelationKind
 from tests.fakes.rules import (
     DAY,
@@ -18,8 +22,11 @@ from tests.fakes.rules import (
     STRANGER,
     SUPPLIER,
     VAULT,
+    FakeInput,
     address,
     case,
+    fake_input,
+    family,
     list_entry,
     policy,
     rule,
@@ -46,6 +53,7 @@ def matches(match: dict[str, Any], of: Case, **changes: Any) -> bool:
     return False
 
 
+BUMPED = withdrawal(withdrawal_id="w-bumped")
 PAYS_TWO = withdrawal((EXCHANGE, 50_000), (STRANGER, 10_000))
 ADDITIONAL = withdrawal(relation=Relation(RelationKind.ADDITIONAL, (bytes([3]) * 32,)))
 
@@ -119,9 +127,69 @@ FIELDS: dict[str, tuple[dict[str, Any], Case, Case]] = {
     "fee.max_sat_vb": ({"fee": {"max_sat_vb": 5}}, case(), case(facts={"fee_sats": 1_001})),
     "fee.min_sat_vb": ({"fee": {"min_sat_vb": 5}}, case(), case(facts={"fee_sats": 999})),
     "fee.max_pct_of_amount": ({"fee": {"max_pct_of_amount": 2}}, case(), case(facts={"fee_sats": 1_001})),
-    "shape.max_inputs": ({"shape": {"max_inputs": 1}}, case(), case(facts={"inputs": (1, 2)})),
+    "shape.max_inputs": ({"shape": {"max_inputs": 1}}, case(), case(facts={"inputs": (fake_input(1), fake_input(2))})),
     "shape.max_outputs": ({"shape": {"max_outputs": 1}}, case(), case(facts={"change": (1,)})),
     "shape.max_vbytes": ({"shape": {"max_vbytes": 200}}, case(), case(facts={"vsize_vb": 201})),
+    "shape.script_types": (
+        {"shape": {"script_types": ["p2wsh"]}},
+        case(),
+        case(facts={"inputs": (FakeInput(OutPoint(bytes(32), 0), b"\x00\x14" + bytes(20)),)}),
+    ),
+    "inputs.outpoints": (
+        {"inputs": {"outpoints": [f"{'09' * 32}:0", f"{'08' * 32}:0"]}},
+        case(),
+        case(facts={"inputs": (fake_input(9), fake_input(7))}),
+    ),
+    "change.max_outputs": (
+        {"change": {"max_outputs": 1}},
+        case(facts={"change": (1,)}),
+        case(facts={"change": (1, 2)}),
+    ),
+    "replacement.max_fee_increase": (
+        {"replacement": {"max_fee_increase": 500}},
+        case(BUMPED, facts={"fee_sats": 1_500, "txid": bytes([1]) * 32}, families=(family(BUMPED),)),
+        case(BUMPED, facts={"fee_sats": 1_501, "txid": bytes([1]) * 32}, families=(family(BUMPED),)),
+    ),
+    "replacement of nothing": (
+        {"replacement": {"max_fee_increase": 0}},
+        case(BUMPED, families=(family(BUMPED),)),
+        case(BUMPED, facts={"fee_sats": 1_001, "txid": bytes([1]) * 32}, families=(family(BUMPED),)),
+    ),
+    "session.factors": (
+        {"session": {"factors": ["passkey"]}},
+        case(coordinator=CoordinatorFacts(factors=frozenset({"passkey", "cert"}))),
+        case(coordinator=CoordinatorFacts(factors=frozenset({"cert"}))),
+    ),
+    "session.ip_cidrs": (
+        {"session": {"ip_cidrs": ["10.0.0.0/8", "fd00::/8"]}},
+        case(coordinator=CoordinatorFacts(ip="10.9.8.7")),
+        case(coordinator=CoordinatorFacts(ip="11.9.8.7")),
+    ),
+    "session.cert_role": (
+        {"session": {"cert_role": ["person"]}},
+        case(coordinator=CoordinatorFacts(cert_role="person")),
+        case(coordinator=CoordinatorFacts(cert_role="reader")),
+    ),
+    "pct_of_wallet": (
+        {"pct_of_wallet": {"max_pct": 10}},
+        case(coordinator=CoordinatorFacts(wallet_sats=520_000)),
+        case(coordinator=CoordinatorFacts(wallet_sats=519_999)),
+    ),
+    "min_confirmations": (
+        {"min_confirmations": 6},
+        case(coordinator=CoordinatorFacts(confirmations=6)),
+        case(coordinator=CoordinatorFacts(confirmations=5)),
+    ),
+    "chain.max_lag_blocks": (
+        {"chain": {"max_lag_blocks": 2}},
+        case(coordinator=CoordinatorFacts(lag_blocks=2)),
+        case(coordinator=CoordinatorFacts(lag_blocks=3)),
+    ),
+    "time.zone": (
+        {"time": {"hours": [9], "zone": "Europe/Zurich"}},
+        case(coordinator=CoordinatorFacts(offsets_s={"Europe/Zurich": 3_600})),
+        case(coordinator=CoordinatorFacts(offsets_s={"Europe/Zurich": 7_200})),
+    ),
     "payments": ({"payments": "none"}, case(self_transfer()), case()),
     "relation": ({"relation": {"kinds": ["additional"]}}, case(ADDITIONAL), case()),
     "time.days": ({"time": {"days": ["fri"]}}, case(), case(t_release=NOW + DAY)),
@@ -154,6 +222,7 @@ def test_matcher_given_one_change_trips_exactly_its_field(field: str) -> None:
     assert not matches(match, other)
 
 
+NO_SCRIPT = FakeInput(OutPoint(bytes(32), 0), b"")
 UNKNOWN: dict[str, tuple[dict[str, Any], Case]] = {
     "a wallet not in the rules": ({"wallet": {"names": ["savings"]}}, case()),
     "a wallet class nobody has": ({"wallet": {"classes": ["frozen"]}}, case()),
@@ -171,6 +240,17 @@ UNKNOWN: dict[str, tuple[dict[str, Any], Case]] = {
     "beside a branch that is true": (
         {"any_of": [{"amount": {"min_sats": 1}}, {"initiator": {"users": ["mallory"]}}]},
         case(),
+    ),
+    "a script of a coin": ({"shape": {"script_types": ["p2wsh"]}}, case(facts={"inputs": (NO_SCRIPT,)})),
+    "factors nobody told": ({"session": {"factors": ["otp"]}}, case(coordinator=CoordinatorFacts())),
+    "an address nobody told": ({"session": {"ip_cidrs": ["10.0.0.0/8"]}}, case(coordinator=CoordinatorFacts())),
+    "a role nobody told": ({"session": {"cert_role": ["person"]}}, case(coordinator=CoordinatorFacts())),
+    "a balance nobody told": ({"pct_of_wallet": {"max_pct": 1}}, case(coordinator=CoordinatorFacts())),
+    "confirmations nobody told": ({"min_confirmations": 1}, case(coordinator=CoordinatorFacts())),
+    "a lag nobody told": ({"chain": {"max_lag_blocks": 1}}, case(coordinator=CoordinatorFacts())),
+    "a zone nobody told": (
+        {"time": {"hours": [8], "zone": "Asia/Tokyo"}},
+        case(coordinator=CoordinatorFacts(offsets_s={"Europe/Zurich": 0})),
     ),
     "under not": ({"not": {"destination": {"lists": ["sanctioned"]}}}, case()),
 }
@@ -191,6 +271,11 @@ def test_matcher_given_a_missing_fact_denies_and_is_never_false(name: str) -> No
 def test_allow_given_a_missing_fact_does_not_allow(name: str) -> None:
     """An allow that cannot be judged lets nothing through."""
     match, of = UNKNOWN[name]
+
+    if of.coordinator is not None:
+        with pytest.raises(MalformedError, match="POLICY_COORDINATOR_FACT"):
+            policy(rule("probe", "allow", match))
+        return
 
     found = decide(policy(rule("probe", "allow", match)), of)
 
@@ -261,3 +346,55 @@ def test_subject_given_payments_sums_them_with_the_largest_fee() -> None:
     )
 
     assert (subject.paid_sats, subject.total_sats) == (60_000, 62_000)
+
+
+COORDINATOR_MATCHES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("session", {"session": {"factors": ["otp"]}}),
+    ("pct_of_wallet", {"pct_of_wallet": {"max_pct": 1}}),
+    ("min_confirmations", {"min_confirmations": 1}),
+    ("chain", {"chain": {"max_lag_blocks": 1}}),
+    ("time.zone", {"time": {"hours": [1], "zone": "Asia/Tokyo"}}),
+)
+
+
+@pytest.mark.parametrize(("name", "match"), COORDINATOR_MATCHES)
+@pytest.mark.parametrize("negated", [False, True])
+def test_matcher_of_the_coordinator_given_a_signer_is_skipped_by_name(
+    name: str, match: dict[str, Any], negated: bool
+) -> None:
+    """A signer can judge no session and no chain: it says so and goes on, whichever way the rule turns it."""
+    found = asked_with({"not": match} if negated else match, case())
+
+    assert isinstance(found, Allow)
+    assert [r.said for r in found.reasons if r.rule == "probe"] == [f"skipped: only the coordinator can judge {name}"]
+
+
+MESSAGE = Subject(
+    VAULT, "alice", (), 0, RelationKind.NEW, NOW, NOW, None, message=MessageFact(MessageFormat.SIMPLE, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("term", "fits"),
+    [
+        (MessageTerm(max_len=10), True),
+        (MessageTerm(max_len=9), False),
+        (MessageTerm((MessageFormat.SIMPLE,)), True),
+        (MessageTerm((MessageFormat.FULL,)), False),
+    ],
+)
+def test_message_given_its_format_and_length_fits_or_not(term: MessageTerm, fits: bool) -> None:
+    """The bound itself is inside; without a message nothing is known."""
+    assert holds(term, MESSAGE, policy()) is fits
+    assert holds(term, replace(MESSAGE, message=None), policy()) is None
+
+
+def test_replacement_given_several_bumps_measures_from_the_smallest_fee() -> None:
+    """A row of small bumps is one large one."""
+    term = ReplacementTerm(500)
+    bumped = replace(MESSAGE, fee_sats=2_000, replaced_fees=(1_000, 1_800))
+
+    assert holds(term, bumped, policy()) is False
+    assert holds(term, replace(bumped, fee_sats=1_500), policy()) is True
+    assert holds(term, replace(bumped, replaced_fees=None), policy()) is None
+    assert holds(term, replace(bumped, fee_sats=None), policy()) is None

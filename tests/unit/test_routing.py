@@ -1,7 +1,7 @@
 """Routing asks the right nodes in the right order, and asks others when one is silent or refuses."""
 
 from coordinator.routing import ANSWER_TIMEOUT_S, Standing, next_to_ask
-from custody.policy.terms import SignersRequired
+from custody.policy.duties import SignersRequired
 
 NOW = 1_000_000
 ONLINE_A = Standing("a", is_offline=False, is_ready=True)
