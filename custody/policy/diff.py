@@ -21,18 +21,10 @@ from custody.policy.document import (
     Rule,
     RuleKind,
 )
+from custody.policy.duties import Obligations, VoteTree
 from custody.policy.implies import asks_more, at_least, at_most, conjuncts, fits, implies, is_known
 from custody.policy.match import bounds_fee, leaves
-from custody.policy.terms import (
-    DestinationClass,
-    DestinationTerm,
-    InitiatorTerm,
-    NotTerm,
-    Obligations,
-    Term,
-    TimeTerm,
-    VoteTree,
-)
+from custody.policy.terms import DestinationClass, DestinationTerm, InitiatorTerm, NotTerm, Term, TimeTerm
 
 _NAMES_OF_THE_VERSION = frozenset({"hash", "version", "prev_hash"})  # they differ always and say nothing
 

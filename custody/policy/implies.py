@@ -10,12 +10,11 @@ from dataclasses import fields, replace
 from typing import Any
 
 from custody.policy.document import Policy
+from custody.policy.duties import AllVotes, AnyVotes, Votes, VoteTree
 from custody.policy.terms import (
     AllTerm,
-    AllVotes,
     AmountTerm,
     AnyTerm,
-    AnyVotes,
     DestinationClass,
     DestinationTerm,
     FeeTerm,
@@ -27,8 +26,6 @@ from custody.policy.terms import (
     ShapeTerm,
     Term,
     TimeTerm,
-    Votes,
-    VoteTree,
     WalletTerm,
 )
 

@@ -219,6 +219,7 @@ def test_decide_given_permuted_people_and_past_says_the_same(
     rules: list[Document], of: Case, data: st.DataObject
 ) -> None:
     """Neither the order of approvals nor that of families is anybody's to choose."""
+    assert isinstance(of.families, tuple)
     shuffled = replace(
         of,
         approvals=tuple(data.draw(st.permutations(of.approvals))),
@@ -232,6 +233,7 @@ def test_decide_given_permuted_people_and_past_says_the_same(
 @given(rules=MANY, of=cases(), data=st.data())
 def test_decide_given_one_more_release_never_says_more(rules: list[Document], of: Case, data: st.DataObject) -> None:
     """What the log holds more can only use budgets up."""
+    assert isinstance(of.families, tuple)
     more = family(withdrawal((EXCHANGE, 1_000), withdrawal_id="w-more"), t=data.draw(st.sampled_from([NOW, NOW - DAY])))
 
     assert rank(decide(_policy(rules), replace(of, families=(*of.families, more)))) <= rank(decide(_policy(rules), of))

@@ -11,7 +11,7 @@ import pytest
 
 from custody.policy import parse_policy
 from custody.policy.diff import Change, Diff, Verdict, diff
-from custody.policy.terms import Budget, Measure
+from custody.policy.duties import Budget, Measure
 from tests.fakes.rules import (
     DAY,
     EXCHANGE,
