@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from custody.facts import Facts, ShapeLimits, read_facts
 from custody.psbt import Psbt, parse, serialize
-from custody.signatures import InputSignature, SpendableCoin, build, sighashes, with_signatures
+from custody.signatures import InputSignature, sighashes, with_signatures
 from custody.transaction import OutPoint, Transaction, TxIn, TxOut
 from custody.units import Sats
+from custody.updater import SpendableCoin, build
 from custody.wallet import Network, ScriptBook, Wallet, make_wallet, parse_key
 from signer_node.backends.signing import sign_and_drop
 from signer_node.seed import key_material

@@ -20,9 +20,10 @@ from custody.audit import (
 )
 from custody.canonical import Json, encode
 from custody.entries import Body, EntryKind, MoneyEntry, Witnessed
+from custody.finalise import finalize
 from custody.psbt import parse
 from custody.release import release_of
-from custody.signatures import accept, finalize, sighashes
+from custody.signatures import accept, sighashes
 from custody.statements import Signed
 from tests.world import LOG_SEED, WITNESS_SEED, Spend, World, make_genesis, signed_by_initiator
 

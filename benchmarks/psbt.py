@@ -24,8 +24,9 @@ from benchmarks._floors import Floors
 from benchmarks._measure import Goal, Job, machine, medians, report
 from benchmarks._peers import Bdk, Embit, Wally
 from custody.facts import Facts, read_facts
+from custody.finalise import finalize
 from custody.psbt import parse, serialize
-from custody.signatures import accept, finalize, from_foreign_psbt, sighashes
+from custody.signatures import accept, from_foreign_psbt, sighashes
 from custody.wallet import ScriptBook
 
 QUORUMS = ((2, 3), (3, 5))

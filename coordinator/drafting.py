@@ -10,9 +10,10 @@ from custody.errors import CustodyError, Refused
 from custody.facts import CHANGE_GAP, Facts, ShapeLimits, read_facts
 from custody.follow import State, payments_of
 from custody.psbt import Psbt, parse, serialize
-from custody.signatures import SpendableCoin, build, without_signatures
+from custody.signatures import without_signatures
 from custody.transaction import parse_transaction
 from custody.units import SatsPerVByte
+from custody.updater import SpendableCoin, build
 from custody.wallet import CHANGE, RECEIVE, ScriptBook
 from custody.withdrawal import RelationKind, Withdrawal
 
@@ -69,7 +70,7 @@ async def draft(parts: Parts, withdrawal: Withdrawal, state: State, book: Script
 
     def chosen(rate_sat_vb: int) -> Spending | Refused:
         rate = SatsPerVByte(min(rate_sat_vb, limits.feerate_max_sat_vb))
-        terms = Terms(rate, withdrawal.max_fee_sats, Multisig(wallet.threshold, len(wallet.keys)))
+        terms = Terms(rate, withdrawal.max_fee_sats, Multisig(wallet.threshold, len(wallet.keys), wallet.template))
         return choose(free, payments_of(withdrawal, parts.genesis), change, terms, required)
 
     asked_rate = max(await parts.chain.fee_rate_sat_vb(), limits.feerate_min_sat_vb, 1)

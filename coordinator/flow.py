@@ -25,12 +25,13 @@ from custody.decide import Allow, Deny
 from custody.entries import EntryKind, Notice, Stop, StopCause, read_stop
 from custody.errors import ConflictError, NotFoundError, Refused
 from custody.facts import check_matches
+from custody.finalise import finalize
 from custody.follow import family_of, may_stop
 from custody.once import pays_once
 from custody.people import check_approval
 from custody.psbt import parse
 from custody.release import release_of
-from custody.signatures import accept, finalize
+from custody.signatures import accept
 from custody.statements import Signed
 from custody.transaction import OutPoint, TxOut, parse_transaction
 from custody.withdrawal import Withdrawal, read_withdrawal
@@ -222,7 +223,10 @@ async def finalise(parts: Parts, held: Held, withdrawal: Withdrawal, now: int) -
     if refused := await parts.chain.check(raw, spent):
         return await _end(parts, held, refused, now)
     final = sessions.finalise(held.value, raw, transaction.txid, now)
-    event = _event("transaction.finalised", withdrawal, txid=transaction.txid_hex, bodies=_names(raw))
+    named: dict[str, Json] = {"txid": transaction.txid_hex, "bodies": _names(raw)}
+    if transaction.txid != facts.txid:  # P2SH: its scriptSigs change the name by which releases know it
+        named["unsigned_txid"] = facts.txid[::-1].hex()
+    event = _event("transaction.finalised", withdrawal, None, **named)
     with around(parts.hook, Effect.FINALISE):
         stored, _ = await parts.store.commit(held, final, Change(now, events=(event,), bodies=(raw,)))
     return stored

@@ -15,11 +15,11 @@ from coordinator.chain.port import ChainCoin
 from coordinator.chain.relay import MAX_STANDARD_WEIGHT, check_outputs
 from custody.errors import Refused
 from custody.reader import compact_size
+from custody.scripts import Template, spend_weight
 from custody.transaction import TxOut
 from custody.units import Sats, SatsPerVByte, VBytes
 
 CHANGE_FLOOR_SATS = 10_000  # protocol.md "Shape": signers refuse smaller change
-_SIGNATURE_BYTES = 72  # DER with low S and the sighash byte, at most
 _BASE_WEIGHT = 4 * 8 + 2  # version and locktime; witness marker and flag
 _INPUT_BYTES = 41  # outpoint 36, empty scriptSig 1, sequence 4
 
@@ -35,17 +35,16 @@ class OwnCoin:
 
 @dataclass(frozen=True, slots=True)
 class Multisig:
-    """The shape of a wallet's inputs: wsh(sortedmulti(threshold, keys))."""
+    """The shape of a wallet's inputs."""
 
     threshold: int
     key_count: int
+    template: Template = Template.WSH
 
     @property
     def input_weight(self) -> int:
         """Weight of one signed input, at most."""
-        script_bytes = 3 + 34 * self.key_count
-        witness = 1 + 1 + self.threshold * (1 + _SIGNATURE_BYTES) + len(compact_size(script_bytes)) + script_bytes
-        return 4 * _INPUT_BYTES + witness
+        return 4 * _INPUT_BYTES + spend_weight(self.template, self.threshold, self.key_count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,8 +286,11 @@ def signatures_from_items(items: Sequence[Json]) -> tuple[InputSignature, ...]:
         if not isinstance(item, list | tuple) or len(item) != 3:
             raise MalformedError("SIGNATURE_SHAPE", "expected [input, public key, signature]")
         fields = Fields({"input": item[0], "pubkey": item[1], "signature": item[2]}, "signature")
+        key_bytes = 32 if len(str(item[1])) == 64 else 33  # x-only in taproot
         found.append(
-            InputSignature(fields.integer("input", 0, 100_000), fields.hex("pubkey", 33), fields.hex("signature"))
+            InputSignature(
+                fields.integer("input", 0, 100_000), fields.hex("pubkey", key_bytes), fields.hex("signature")
+            )
         )
     return tuple(found)
 

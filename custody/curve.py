@@ -11,7 +11,6 @@ import ctypes
 import sys
 from collections.abc import Sequence
 
-from coincurve import PrivateKey, PublicKeyXOnly
 from coincurve._libsecp256k1 import ffi, lib
 from coincurve.context import GLOBAL_CONTEXT
 from embit.util import secp256k1 as second
@@ -22,7 +21,6 @@ from custody.errors import IntegrityError
 # anew in each call, because the calls release the GIL: two threads with one buffer would sign each other's digests.
 _CONTEXT = GLOBAL_CONTEXT.ctx
 _ZERO_AUX = bytes(32)
-_EVEN_PREFIX = b"\x02"
 _COMPRESSED = lib.SECP256K1_EC_COMPRESSED
 _SECOND = getattr(sys.modules[second.ecdsa_sign.__module__], "_secp", None)  # None where embit fell back to Python
 _Buffer = ctypes.c_char * 64  # a parsed key or signature
@@ -145,9 +143,10 @@ def ecdsa_sign(secret: bytes, digest: bytes) -> bytes:
 class Verifier:
     """Verifies many signatures through buffers that are allocated once. For one thread: buffers are not shared."""
 
-    __slots__ = ("_der", "_der_bytes", "_key", "_parsed", "_size")
+    __slots__ = ("_der", "_der_bytes", "_even", "_key", "_parsed", "_size")
 
     def __init__(self) -> None:
+        self._even = ffi.new("secp256k1_xonly_pubkey *")
         self._key, self._parsed = ffi.new("secp256k1_pubkey *"), ffi.new("secp256k1_ecdsa_signature *")
         self._der, self._size = ffi.new("unsigned char[72]"), ffi.new("size_t *")
         self._der_bytes = ffi.buffer(self._der)
@@ -170,6 +169,19 @@ class Verifier:
             return False  # another spelling of the same numbers
         ffi.memmove(self._key, point, 64)
         return bool(lib.secp256k1_ecdsa_verify(_CONTEXT, self._parsed, digest, self._key))  # refuses high S itself
+
+    def verify_schnorr(self, point: bytes, digest: bytes, signature: bytes) -> bool:
+        """Return whether `signature` over `digest` is by `point`; BIP-340.
+
+        Args:
+            point: 64 bytes, of `even_point`.
+            digest: 32 bytes.
+            signature: whatever came in; 64 bytes or false.
+        """
+        if len(digest) != 32 or len(signature) != 64 or len(point) != 64:
+            return False
+        ffi.memmove(self._even, point, 64)
+        return bool(lib.secp256k1_schnorrsig_verify(_CONTEXT, signature, digest, 32, self._even))
 
 
 def ecdsa_verify(pubkey: bytes, digest: bytes, der: bytes) -> bool:
@@ -197,13 +209,44 @@ def ecdsa_verify_second(pubkey: bytes, digest: bytes, der: bytes) -> bool:
     )
 
 
-def schnorr_sign(secret: bytes, digest: bytes) -> bytes:
-    """Return the BIP-340 signature of `digest` (32 bytes) with zero aux: 64 bytes."""
-    return PrivateKey(bytes(secret)).sign_schnorr(digest, _ZERO_AUX)
+def even_point(point: bytes) -> bytes:
+    """Return the point with the x of `point` (64 bytes, of `parse_point`) and an even y: what an x-only key means."""
+    key, even = ffi.new("secp256k1_pubkey *"), ffi.new("secp256k1_xonly_pubkey *")
+    ffi.memmove(key, point, 64)
+    lib.secp256k1_xonly_pubkey_from_pubkey(_CONTEXT, even, ffi.NULL, key)
+    return bytes(ffi.buffer(even))
+
+
+def schnorr_sign(secret: bytes, digest: bytes, aux: bytes = _ZERO_AUX) -> bytes:
+    """Return the BIP-340 signature of `digest` (32 bytes): 64 bytes. aux: 32 bytes; only test vectors give others."""
+    if len(secret) != 32 or len(digest) != 32 or len(aux) != 32:
+        raise ValueError("expected a secret, a digest and aux of 32 bytes")
+    pair, made = ffi.new("secp256k1_keypair *"), ffi.new("unsigned char[64]")
+    try:
+        if not lib.secp256k1_keypair_create(_CONTEXT, pair, secret):
+            raise ValueError("expected a secret inside 1..n-1")
+        lib.secp256k1_schnorrsig_sign32(_CONTEXT, made, digest, pair, aux)
+        return bytes(ffi.buffer(made))
+    finally:
+        ffi.memmove(pair, bytes(96), 96)
 
 
 def schnorr_verify(xonly: bytes, digest: bytes, signature: bytes) -> bool:
     """Return whether `signature` (64 bytes) over `digest` is by `xonly` (32 bytes), BIP-340."""
-    if len(xonly) != 32 or len(signature) != 64 or not is_public_key(_EVEN_PREFIX + xonly):
+    try:
+        return Verifier().verify_schnorr(parse_point(b"\x02" + xonly), digest, signature)
+    except ValueError:
         return False
-    return PublicKeyXOnly(xonly).verify(signature, digest)
+
+
+def schnorr_verify_second(xonly: bytes, digest: bytes, signature: bytes) -> bool:
+    """Return the second library's opinion on `signature` (64 bytes) over `digest` by `xonly` (32 bytes)."""
+    if _SECOND is None:
+        raise IntegrityError("CURVE_NOT_NATIVE", "expected a native second secp256k1")
+    if len(xonly) != 32 or len(digest) != 32 or len(signature) != 64:
+        return False
+    key, context = _Buffer(), _SECOND.ctx
+    return bool(  # its x-only keys are, in memory, the points with an even y
+        _SECOND.secp256k1_ec_pubkey_parse(context, key, b"\x02" + xonly, 33)
+        and _SECOND.secp256k1_schnorrsig_verify(context, signature, digest, key)
+    )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from custody.address import script_of
 from custody.base58 import decode_check
+from custody.claims import check_input_scripts, check_output_scripts
 from custody.errors import MalformedError, Refused
 from custody.payees import LEAST_SATS, kind_of
 from custody.psbt import Psbt, PsbtInput, PsbtOutput
@@ -26,18 +27,30 @@ from custody.psbt_fields import (
     IN_FINAL_WITNESS,
     IN_PARTIAL_SIGNATURE,
     IN_PREVIOUS,
+    IN_REDEEM_SCRIPT,
     IN_SIGHASH,
+    IN_TAP_DERIVATION,
+    IN_TAP_INTERNAL_KEY,
+    IN_TAP_KEY_SIGNATURE,
+    IN_TAP_LEAF,
+    IN_TAP_ROOT,
+    IN_TAP_SIGNATURE,
     IN_WITNESS_SCRIPT,
     IN_WITNESS_UTXO,
     INPUT,
     OUT_DERIVATION,
+    OUT_REDEEM_SCRIPT,
+    OUT_TAP_DERIVATION,
+    OUT_TAP_INTERNAL_KEY,
+    OUT_TAP_TREE,
     OUT_WITNESS_SCRIPT,
     OUTPUT,
     V2_ONLY,
     FieldMap,
 )
 from custody.psbt_v2 import is_modifiable
-from custody.sighash import SIGHASH_ALL
+from custody.scripts import Template, spend_weight
+from custody.sighash import SIGHASH_ALL, SIGHASH_DEFAULT
 from custody.transaction import OutPoint, TxIn, TxOut
 from custody.units import MAX_MONEY_SATS, Sats, VBytes
 from custody.wallet import CHANGE, RECEIVE, ScriptBook, Wallet, WalletScript
@@ -48,15 +61,27 @@ INPUT_GAP = 1_000  # architecture.md "Limits": addresses are handed out up to th
 MAX_HINTED_OUTPUTS = 100  # hints of outputs only serve the message of a refusal; each costs a derivation
 SEQUENCE = 0xFFFFFFFD  # replaceable (BIP-125), no relative lock
 VERSION = 2
-MAX_SIGNATURE_BYTES = 72  # low S without grinding: 71 of DER and the sighash byte
-_WITNESS_UTXO, _SIGHASH, _WITNESS_SCRIPT = (bytes([kind]) for kind in (IN_WITNESS_UTXO, IN_SIGHASH, IN_WITNESS_SCRIPT))
-_ALL = SIGHASH_ALL.to_bytes(4, "little")
+_WITNESS_UTXO, _SIGHASH = bytes([IN_WITNESS_UTXO]), bytes([IN_SIGHASH])
+_ALL, _DEFAULT = SIGHASH_ALL.to_bytes(4, "little"), SIGHASH_DEFAULT.to_bytes(4, "little")
 _PLACE = struct.Struct("<II")  # branch and index: the last two steps of a path
+_HINTS = 1 << OUT_DERIVATION | 1 << OUT_TAP_DERIVATION
 _LEAST_HINT_BYTES = 12  # a fingerprint and two steps
 _GLOBAL_TYPES = frozenset((GLOBAL_TRANSACTION, GLOBAL_XPUB, GLOBAL_VERSION)) | V2_ONLY[GLOBAL]
-_INPUT_TYPES = frozenset((IN_PREVIOUS, IN_WITNESS_UTXO, IN_SIGHASH, IN_WITNESS_SCRIPT, IN_DERIVATION)) | V2_ONLY[INPUT]
-_OUTPUT_TYPES = frozenset((OUT_WITNESS_SCRIPT, OUT_DERIVATION)) | V2_ONLY[OUTPUT]
-_SIGNATURE_TYPES = frozenset((IN_PARTIAL_SIGNATURE, IN_FINAL_SCRIPT_SIG, IN_FINAL_WITNESS))
+_CLAIMED_TYPES = frozenset((IN_PREVIOUS, IN_WITNESS_UTXO, IN_SIGHASH)) | V2_ONLY[INPUT]
+_SEGWIT_TYPES = (frozenset((IN_WITNESS_SCRIPT, IN_DERIVATION)), frozenset((OUT_WITNESS_SCRIPT, OUT_DERIVATION)))
+_TAPROOT_TYPES = (
+    frozenset((IN_TAP_LEAF, IN_TAP_DERIVATION, IN_TAP_INTERNAL_KEY, IN_TAP_ROOT)),
+    frozenset((OUT_TAP_INTERNAL_KEY, OUT_TAP_TREE, OUT_TAP_DERIVATION)),
+)
+_SCRIPT_TYPES = {  # of inputs, of outputs: what a PSBT may say of the scripts of a template
+    Template.WSH: _SEGWIT_TYPES,
+    Template.SH_WSH: (_SEGWIT_TYPES[0] | {IN_REDEEM_SCRIPT}, _SEGWIT_TYPES[1] | {OUT_REDEEM_SCRIPT}),
+    Template.TR: _TAPROOT_TYPES,
+    Template.TR_SORTED: _TAPROOT_TYPES,
+}
+_FINAL_TYPES = frozenset((IN_FINAL_SCRIPT_SIG, IN_FINAL_WITNESS))
+_SIGNATURE_TYPES = _FINAL_TYPES | {IN_PARTIAL_SIGNATURE}
+_TAP_SIGNATURE_TYPES = _FINAL_TYPES | {IN_TAP_KEY_SIGNATURE, IN_TAP_SIGNATURE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +144,9 @@ def read_facts(psbt: Psbt, book: ScriptBook, limits: ShapeLimits) -> Facts | Ref
     if refused := _check_fields(psbt, book.wallet):
         return refused
     inputs: list[InputFact] = []
+    sighash = _DEFAULT if book.wallet.template.is_taproot else _ALL
     for txin, found in zip(psbt.transaction.inputs, psbt.inputs, strict=True):
-        fact = _read_input(txin, found, book)
+        fact = _read_input(txin, found, book, sighash)
         if isinstance(fact, Refused):
             return fact
         inputs.append(fact)
@@ -181,11 +207,8 @@ def check_matches(withdrawal: Withdrawal, facts: Facts, wallet: Wallet) -> Refus
 
 def vsize_bound_vb(psbt: Psbt, wallet: Wallet) -> VBytes:
     """Return the largest virtual size that the signed transaction can have."""
-    signatures = wallet.threshold * (1 + MAX_SIGNATURE_BYTES)
-    script_bytes = 3 + 34 * len(wallet.keys)
-    witness = 1 + 1 + signatures + (1 if script_bytes < 0xFD else 3) + script_bytes
-    stripped = len(psbt.transaction.serialize_stripped())
-    weight = stripped * 4 + 2 + witness * len(psbt.inputs)
+    signing = spend_weight(wallet.template, wallet.threshold, len(wallet.keys))
+    weight = len(psbt.transaction.serialize_stripped()) * 4 + 2 + signing * len(psbt.inputs)
     return VBytes((weight + 3) // 4)
 
 
@@ -197,13 +220,15 @@ def _check_fields(psbt: Psbt, wallet: Wallet) -> Refused | None:
         return Refused("TX_VERSION", str(VERSION), str(transaction.version))
     if any(txin.sequence != SEQUENCE for txin in transaction.inputs):
         return Refused("SEQUENCE", f"{SEQUENCE:#x} in every input", "another")
-    if _types(psbt.inputs) & _mask(_SIGNATURE_TYPES):
+    signatures = _TAP_SIGNATURE_TYPES if wallet.template.is_taproot else _SIGNATURE_TYPES
+    if _types(psbt.inputs) & _mask(signatures):
         return Refused("PSBT_HAS_SIGNATURES", "signatures beside the PSBT", "one inside")
+    of_inputs, of_outputs = _SCRIPT_TYPES[wallet.template]
     return (
         _unknown((psbt.globals,), _GLOBAL_TYPES)
         or _foreign_xpub(psbt, wallet)
-        or _unknown(psbt.inputs, _INPUT_TYPES)
-        or _unknown(psbt.outputs, _OUTPUT_TYPES)
+        or _unknown(psbt.inputs, _CLAIMED_TYPES | of_inputs)
+        or _unknown(psbt.outputs, V2_ONLY[OUTPUT] | of_outputs)
     )
 
 
@@ -235,7 +260,7 @@ def _foreign_xpub(psbt: Psbt, wallet: Wallet) -> Refused | None:
     return None
 
 
-def _read_input(txin: TxIn, found: PsbtInput, book: ScriptBook) -> InputFact | Refused:
+def _read_input(txin: TxIn, found: PsbtInput, book: ScriptBook, sighash: bytes) -> InputFact | Refused:
     """Prove one coin: its previous transaction re-hashed, its script derived, every claim in agreement."""
     outpoint, values = txin.outpoint, found.values
     spent = found.spent(outpoint)
@@ -247,13 +272,13 @@ def _read_input(txin: TxIn, found: PsbtInput, book: ScriptBook) -> InputFact | R
     amount, script = Sats(int.from_bytes(spent[:8], "little")), spent[9:]
     if values.get(_WITNESS_UTXO, spent) != spent:
         return Refused("AMOUNT_LIE", f"{amount} sats on the script of {outpoint}", "another claim")
-    if values.get(_SIGHASH, _ALL) != _ALL:
-        return Refused("SIGHASH_TYPE", "SIGHASH_ALL", f"{found.sighash_type:#x}")
-    ours = _at_hint(script, found.hint, book) or _hinted(script, found.derivations, book) or _in_window(script, book)
+    if values.get(_SIGHASH, sighash) != sighash:
+        return Refused("SIGHASH_TYPE", "SIGHASH_ALL, in taproot DEFAULT", f"{found.sighash_type:#x}")
+    ours = _at_hint(script, found.hint, book) or _hinted(script, found, book) or _in_window(script, book)
     if ours is None:
         return Refused("FOREIGN_INPUT", f"a coin of this wallet at {outpoint}", "another's")
-    if values.get(_WITNESS_SCRIPT, ours.witness_script) != ours.witness_script:
-        return Refused("WITNESS_SCRIPT", f"the script of {ours.branch}/{ours.index}", "another")
+    if refused := check_input_scripts(found, ours):
+        return refused
     return InputFact(outpoint, amount, ours.branch, ours.index, ours.script)
 
 
@@ -266,9 +291,9 @@ def _read_outputs(
     hints_left = MAX_HINTED_OUTPUTS
     for place, (output, found) in enumerate(zip(psbt.transaction.outputs, psbt.outputs, strict=True)):
         ours = _in_change_window(output.script, book, limits)
-        if ours is None and found.kinds >> OUT_DERIVATION & 1 and hints_left:
+        if ours is None and found.kinds & _HINTS and hints_left:
             hints_left -= 1
-            ours = _hinted(output.script, found.derivations, book)
+            ours = _hinted(output.script, found, book)
         if ours is None or ours.branch == RECEIVE:
             payments.append(output)
             continue
@@ -295,10 +320,7 @@ def _check_change(output: TxOut, found: PsbtOutput, ours: WalletScript, limits: 
         return Refused("CHANGE_INDEX", f"an index of at most {highest}", str(ours.index))
     if output.amount < limits.change_floor_sats:
         return Refused("CHANGE_BELOW_FLOOR", f"at least {limits.change_floor_sats} sats", f"{output.amount} sats")
-    script = found.one(OUT_WITNESS_SCRIPT)
-    if script is not None and script.value != ours.witness_script:
-        return Refused("WITNESS_SCRIPT", f"the script of {ours.branch}/{ours.index}", "another")
-    return None
+    return check_output_scripts(found, ours)
 
 
 def _at_hint(script: bytes, hint: bytes, book: ScriptBook) -> WalletScript | None:
@@ -309,13 +331,12 @@ def _at_hint(script: bytes, hint: bytes, book: ScriptBook) -> WalletScript | Non
     return book.recognise(script, branch, index)
 
 
-def _hinted(
-    script: bytes, derivations: tuple[tuple[bytes, tuple[int, ...]], ...], book: ScriptBook
-) -> WalletScript | None:
+def _hinted(script: bytes, found: PsbtInput | PsbtOutput, book: ScriptBook) -> WalletScript | None:
     """Return our script that equals `script` at a place where a hint points, at any index; or None.
 
     Only as many hints as the wallet has keys are looked at: they all name one place, and each place costs derivations.
     """
+    derivations = (*found.derivations, *found.tap_derivations)
     hints = [path[-2:] for _, path in derivations[: len(book.wallet.keys)] if len(path) >= 2]
     for branch, index in dict.fromkeys(hints):
         if ours := book.recognise(script, branch, index):

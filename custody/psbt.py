@@ -24,8 +24,11 @@ from custody.psbt_fields import (
     IN_PARTIAL_SIGNATURE,
     IN_PREVIOUS,
     IN_PREVIOUS_TXID,
+    IN_REDEEM_SCRIPT,
     IN_SEQUENCE,
     IN_SIGHASH,
+    IN_TAP_DERIVATION,
+    IN_TAP_SIGNATURE,
     IN_WITNESS_SCRIPT,
     IN_WITNESS_UTXO,
     INPUT,
@@ -33,7 +36,9 @@ from custody.psbt_fields import (
     MAX_SCRIPT_BYTES,
     OUT_AMOUNT,
     OUT_DERIVATION,
+    OUT_REDEEM_SCRIPT,
     OUT_SCRIPT,
+    OUT_TAP_DERIVATION,
     OUT_WITNESS_SCRIPT,
     OUTPUT,
     V2_ONLY,
@@ -43,6 +48,7 @@ from custody.psbt_fields import (
     read_output,
     read_path,
     read_stack,
+    read_tap_path,
     v2_field,
 )
 from custody.psbt_skim import Known, Rules, skim_map, skim_transaction
@@ -59,10 +65,11 @@ _USUAL_INPUT = {
     IN_PREVIOUS: (10, MAX_PSBT_BYTES),
     IN_WITNESS_UTXO: (9, MAX_SCRIPT_BYTES + 12),
     IN_SIGHASH: (4, 4),
+    IN_REDEEM_SCRIPT: _SCRIPT,
     IN_WITNESS_SCRIPT: _SCRIPT,
 }
 _USUAL_INPUT_V2 = {**_USUAL_INPUT, IN_PREVIOUS_TXID: (32, 32), IN_OUTPUT_INDEX: (4, 4), IN_SEQUENCE: (4, 4)}
-_USUAL_OUTPUT = {OUT_WITNESS_SCRIPT: _SCRIPT}
+_USUAL_OUTPUT = {OUT_REDEEM_SCRIPT: _SCRIPT, OUT_WITNESS_SCRIPT: _SCRIPT}
 _USUAL_OUTPUT_V2 = {**_USUAL_OUTPUT, OUT_AMOUNT: (8, 8), OUT_SCRIPT: _SCRIPT}
 _USUAL = {  # as `custody.psbt_fields` has it, which judges what is left out here
     (INPUT, 0): Rules(INPUT, 0, _USUAL_INPUT, IN_DERIVATION, IN_PARTIAL_SIGNATURE, IN_WITNESS_UTXO, IN_WITNESS_SCRIPT),
@@ -170,6 +177,16 @@ class PsbtInput(FieldMap):
         """(public key, path from the master key) pairs: hints, never proof."""
         return tuple((field.key[1:], read_path(field.value)) for field in self.all(IN_DERIVATION))
 
+    @property
+    def tap_signatures(self) -> tuple[tuple[bytes, bytes], ...]:
+        """(x-only public key, Schnorr signature) pairs of script paths, whatever leaf they name (BIP-371)."""
+        return tuple((field.key[1:33], field.value) for field in self.all(IN_TAP_SIGNATURE))
+
+    @property
+    def tap_derivations(self) -> tuple[tuple[bytes, tuple[int, ...]], ...]:
+        """(x-only public key, path from the master key) pairs: hints, never proof."""
+        return tuple((field.key[1:], read_tap_path(field.value)) for field in self.all(IN_TAP_DERIVATION))
+
 
 class PsbtOutput(FieldMap):
     """What a PSBT says of one output; nothing in it is proven."""
@@ -178,6 +195,11 @@ class PsbtOutput(FieldMap):
     def derivations(self) -> tuple[tuple[bytes, tuple[int, ...]], ...]:
         """(public key, path from the master key) pairs: hints, never proof."""
         return tuple((field.key[1:], read_path(field.value)) for field in self.all(OUT_DERIVATION))
+
+    @property
+    def tap_derivations(self) -> tuple[tuple[bytes, tuple[int, ...]], ...]:
+        """(x-only public key, path from the master key) pairs: hints, never proof."""
+        return tuple((field.key[1:], read_tap_path(field.value)) for field in self.all(OUT_TAP_DERIVATION))
 
 
 @dataclass(frozen=True)

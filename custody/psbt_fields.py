@@ -28,8 +28,11 @@ IN_REDEEM_SCRIPT, IN_WITNESS_SCRIPT, IN_DERIVATION = 0x04, 0x05, 0x06
 IN_FINAL_SCRIPT_SIG, IN_FINAL_WITNESS = 0x07, 0x08
 IN_PREVIOUS_TXID, IN_OUTPUT_INDEX, IN_SEQUENCE = 0x0E, 0x0F, 0x10
 IN_TIME_LOCKTIME, IN_HEIGHT_LOCKTIME = 0x11, 0x12
+IN_TAP_KEY_SIGNATURE, IN_TAP_SIGNATURE, IN_TAP_LEAF, IN_TAP_DERIVATION = 0x13, 0x14, 0x15, 0x16  # BIP-371
+IN_TAP_INTERNAL_KEY, IN_TAP_ROOT = 0x17, 0x18
 OUT_REDEEM_SCRIPT, OUT_WITNESS_SCRIPT, OUT_DERIVATION = 0x00, 0x01, 0x02
 OUT_AMOUNT, OUT_SCRIPT = 0x03, 0x04
+OUT_TAP_INTERNAL_KEY, OUT_TAP_TREE, OUT_TAP_DERIVATION = 0x05, 0x06, 0x07
 PROPRIETARY = 0xFC
 TIME_LOCKTIME_FROM = 500_000_000  # consensus: from here on a locktime is a time, below it a height
 GLOBAL, INPUT, OUTPUT = "global", "input", "output"
@@ -169,6 +172,13 @@ def read_stack(field: Field) -> tuple[bytes, ...]:
 def read_path(value: bytes) -> tuple[int, ...]:
     """Return the steps behind the fingerprint; `value` is of a derivation field."""
     return tuple(int.from_bytes(value[at : at + 4], "little") for at in range(4, len(value), 4))
+
+
+def read_tap_path(value: bytes) -> tuple[int, ...]:
+    """Return the steps of a taproot derivation field's value: behind its leaf hashes and the fingerprint."""
+    reader = Reader(value)
+    reader.take(32 * reader.count(32))
+    return read_path(reader.take(reader.left))
 
 
 _Check = Callable[[Field, int], None]
@@ -324,12 +334,12 @@ _CHECKS: Mapping[str, Mapping[int, _Check]] = {
         0x0B: _keyed(32, 0, MAX_SCRIPT_BYTES),
         0x0C: _keyed(20, 0, MAX_SCRIPT_BYTES),
         0x0D: _keyed(32, 0, MAX_SCRIPT_BYTES),
-        0x13: _keyed(0, 64, 65),  # BIP-371, as all below
-        0x14: _keyed(64, 64, 65),
-        0x15: _tap_leaf_script,
-        0x16: _tap_derivation,
-        0x17: _plain(32, 32),
-        0x18: _plain(32, 32),
+        IN_TAP_KEY_SIGNATURE: _keyed(0, 64, 65),  # BIP-371, as all below
+        IN_TAP_SIGNATURE: _keyed(64, 64, 65),
+        IN_TAP_LEAF: _tap_leaf_script,
+        IN_TAP_DERIVATION: _tap_derivation,
+        IN_TAP_INTERNAL_KEY: _plain(32, 32),
+        IN_TAP_ROOT: _plain(32, 32),
         IN_PREVIOUS_TXID: _plain(32, 32),  # BIP-370, as all below
         IN_OUTPUT_INDEX: _plain(4, 4),
         IN_SEQUENCE: _plain(4, 4),
@@ -340,9 +350,9 @@ _CHECKS: Mapping[str, Mapping[int, _Check]] = {
         OUT_REDEEM_SCRIPT: _SCRIPT,
         OUT_WITNESS_SCRIPT: _SCRIPT,
         OUT_DERIVATION: _derivation,
-        0x05: _plain(32, 32),
-        0x06: _tap_tree,
-        0x07: _tap_derivation,
+        OUT_TAP_INTERNAL_KEY: _plain(32, 32),
+        OUT_TAP_TREE: _tap_tree,
+        OUT_TAP_DERIVATION: _tap_derivation,
         OUT_AMOUNT: _plain(8, 8),  # BIP-370, as the next
         OUT_SCRIPT: _SCRIPT,
     },

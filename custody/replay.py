@@ -7,10 +7,8 @@ reached the logs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from custody import curve
 from custody.audit import (
     Export,
     ExportError,
@@ -29,12 +27,12 @@ from custody.entries import Document, EntryKind, MoneyEntry, Release, StopStatem
 from custody.errors import CustodyError, MalformedError, Refused
 from custody.facts import Facts
 from custody.fields import Fields
+from custody.finalise import signatures_in
 from custody.follow import State, append, settled, start, time_of, witness_keys
 from custody.genesis import Genesis, check_signed, parse_genesis
 from custody.psbt import MAGIC, Psbt, parse
 from custody.rejudge import History, Logged, Papers, judge_again, why_inadmissible
-from custody.sighash import SIGHASH_ALL
-from custody.signatures import sighashes
+from custody.signatures import is_signed, sighashes
 from custody.statements import Kind, Signed
 from custody.transaction import Transaction, parse_transaction
 from custody.wallet import ScriptBook
@@ -102,12 +100,16 @@ class _Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Final:
-    """The first event that says a transaction of a withdrawal is complete. txid: wire order.  bodies: what it names."""
+    """The first event that says a transaction of a withdrawal is complete. bodies: what it names.
+
+    txid: wire order, complete.  released: the same without scriptSigs, as releases name it.
+    """
 
     index: int
     time: int
     withdrawal: bytes
     txid: bytes
+    released: bytes
     bodies: tuple[bytes, ...]
 
 
@@ -180,7 +182,8 @@ class _Replay:
                 self._check_receipt(index, body)
         if kind in FINAL_EVENTS:
             withdrawal, txid = fields.hex("withdrawal", 32), fields.hex("txid", 32)[::-1]
-            self._finals.setdefault((withdrawal, txid), _Final(index, time, withdrawal, txid, bodies))
+            released = fields.hex("unsigned_txid", 32)[::-1] if fields.has("unsigned_txid") else txid
+            self._finals.setdefault((withdrawal, txid), _Final(index, time, withdrawal, txid, released, bodies))
 
     def _check_receipt(self, index: int, receipt: Signed) -> None:
         """A receipt in the log is by the identity key of the node that it names."""
@@ -259,7 +262,7 @@ class _Replay:
 
     def _check_final(self, final: _Final) -> None:
         """A transaction that is complete rests on a release that was logged before, holds, and was never stopped."""
-        found = self._found.get((final.withdrawal, final.txid), _Found())
+        found = self._found.get((final.withdrawal, final.released), _Found())
         held = [logged for logged in found.held if logged.entry.event_size <= final.index]
         if not held:
             faults = [refused for logged, refused in found.faults if logged.entry.event_size <= final.index]
@@ -290,7 +293,7 @@ class _Replay:
     def _check_signatures(self, final: _Final, logged: Logged, facts: Facts | None) -> Refused | None:
         """Prove the exported transaction: the released one, signed by `threshold` keys on every input."""
         raws = [self._export.bodies[digest] for digest in final.bodies if digest in self._export.bodies]
-        psbt, book = self._psbts.get(final.txid), self._books[logged.release.wallet_id]
+        psbt, book = self._psbts.get(final.released), self._books[logged.release.wallet_id]
         if not raws or psbt is None or facts is None:
             if self._has_pruned:
                 return None
@@ -299,7 +302,7 @@ class _Replay:
             transaction = parse_transaction(raws[0] if isinstance(raws[0], bytes) else b"")
         except MalformedError as error:
             return Refused(error.code, "a transaction", error.message)
-        if transaction.unsigned() != psbt.transaction:
+        if transaction.unsigned() != psbt.transaction or transaction.txid != final.txid:
             return Refused("TRANSACTION_OTHER", f"the transaction {final.txid[::-1].hex()}", transaction.txid_hex)
         return check_multisig(transaction, psbt, facts, book)
 
@@ -317,20 +320,14 @@ def check_multisig(transaction: Transaction, psbt: Psbt, facts: Facts, book: Scr
     digests = sighashes(psbt, facts, book)
     for at, (txin, fact, digest) in enumerate(zip(transaction.inputs, facts.inputs, digests, strict=True)):
         script = book.script(fact.branch, fact.index)
-        if len(txin.witness) != threshold + 2 or txin.witness[0] or txin.witness[-1] != script.witness_script:
+        signatures = signatures_in(txin, script, threshold)
+        if signatures is None:
             return Refused("WITNESS_FORM", f"{threshold} signatures and the script in input {at}", "another witness")
-        if not _are_signed(txin.witness[1:-1], digest, iter(sorted(script.pubkeys))):
+        pubkeys = iter([script.pubkeys[cosigner] for cosigner in script.order])
+        # Each by a later key than the one before: in script order, each key once.
+        if not all(any(is_signed(pubkey, digest, one) for pubkey in pubkeys) for one in signatures):
             return Refused("SIGNATURES", f"{threshold} keys of the wallet on input {at}", "fewer")
     return None
-
-
-def _are_signed(signatures: tuple[bytes, ...], digest: bytes, pubkeys: Iterator[bytes]) -> bool:
-    """Return whether each signature is by a later key than the one before: in script order, each key once."""
-    return all(
-        signature[-1:] == bytes([SIGHASH_ALL])
-        and any(curve.ecdsa_verify(pubkey, digest, signature[:-1]) for pubkey in pubkeys)
-        for signature in signatures
-    )
 
 
 def _modified(log: Log, index: int, error: CustodyError) -> Verdict:

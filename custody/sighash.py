@@ -1,4 +1,7 @@
-"""BIP-143 digests with SIGHASH_ALL for every input of a transaction; the three midstates are hashed once."""
+"""What is signed for every input of a transaction: BIP-143 with SIGHASH_ALL, BIP-341 with SIGHASH_DEFAULT.
+
+What the inputs share is hashed once, so the work grows with their number and not with its square.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from custody.reader import compact_size, sized
-from custody.transaction import Transaction, hash256
+from custody.transaction import Transaction, TxOut, hash256
 
-SIGHASH_ALL = 1
+SIGHASH_ALL, SIGHASH_DEFAULT = 1, 0
 _TYPE = SIGHASH_ALL.to_bytes(4, "little")
 _INPUT = struct.Struct("<36sB4s")  # outpoint, length of an empty scriptSig, sequence
 _AMOUNT = struct.Struct("<Q")
+_TAP_SIGHASH = sha256(sha256(b"TapSighash").digest() * 2)
+_SCRIPT_PATH = b"\x02"  # spend_type: extension flag 1, no annex (BIP-341)
+_KEY_VERSION, _NO_CODE_SEPARATOR = b"\x00", b"\xff\xff\xff\xff"  # BIP-342
 
 
 def segwit_digests(transaction: Transaction, scripts: Sequence[tuple[bytes, int]]) -> tuple[bytes, ...]:
@@ -40,3 +46,33 @@ def segwit_digests(transaction: Transaction, scripts: Sequence[tuple[bytes, int]
             for outpoint, sequence, (script, amount) in zip(outpoints, sequences, scripts, strict=True)
         ]
     )
+
+
+def taproot_digests(
+    transaction: Transaction, spent: Sequence[TxOut], leaf_hashes: Sequence[bytes]
+) -> tuple[bytes, ...]:
+    """Return the digest of each input spent by a tapscript: 32 bytes each, SIGHASH_DEFAULT, no annex (BIP-341, 342).
+
+    Args:
+        transaction: unsigned or signed; signatures do not enter.
+        spent: the output behind each input.
+        leaf_hashes: 32 bytes each, of the leaf that spends it.
+    """
+    inputs = transaction.inputs
+    outpoints = b"".join(txin.outpoint.txid + txin.outpoint.vout.to_bytes(4, "little") for txin in inputs)
+    shared = (
+        b"".join(_AMOUNT.pack(output.amount) for output in spent),
+        b"".join(sized(output.script) for output in spent),
+        b"".join(txin.sequence.to_bytes(4, "little") for txin in inputs),
+        b"".join(output.serialize() for output in transaction.outputs),
+    )
+    state = _TAP_SIGHASH.copy()
+    state.update(bytes([0, SIGHASH_DEFAULT]))  # epoch, hash type
+    state.update(transaction.version.to_bytes(4, "little") + transaction.locktime.to_bytes(4, "little"))
+    state.update(b"".join(sha256(part).digest() for part in (outpoints, *shared)) + _SCRIPT_PATH)
+    digests = []
+    for at, (_, _, leaf_hash) in enumerate(zip(inputs, spent, leaf_hashes, strict=True)):
+        one = state.copy()
+        one.update(at.to_bytes(4, "little") + leaf_hash + _KEY_VERSION + _NO_CODE_SEPARATOR)
+        digests.append(one.digest())
+    return tuple(digests)

@@ -6,37 +6,33 @@ only. A cosigner counts once it has valid signatures on every input, however oft
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from custody import curve
-from custody.errors import IntegrityError, MalformedError
+from custody.errors import MalformedError
 from custody.facts import Facts
-from custody.psbt import MAGIC, Psbt, PsbtInput, PsbtOutput, parse
-from custody.psbt_fields import (
-    IN_DERIVATION,
-    IN_PARTIAL_SIGNATURE,
-    IN_PREVIOUS,
-    IN_SIGHASH,
-    IN_WITNESS_SCRIPT,
-    IN_WITNESS_UTXO,
-    OUT_DERIVATION,
-    OUT_WITNESS_SCRIPT,
-    Field,
-    FieldMap,
-)
+from custody.psbt import MAGIC, Psbt, PsbtInput, parse
+from custody.psbt_fields import IN_DERIVATION, IN_PARTIAL_SIGNATURE, IN_TAP_LEAF, IN_TAP_SIGNATURE, Field
 from custody.psbt_skim import Known
-from custody.sighash import SIGHASH_ALL, segwit_digests
-from custody.transaction import OutPoint, Transaction, TxIn, TxOut
-from custody.wallet import ScriptBook, WalletScript
+from custody.scripts import SCHNORR_BYTES, leaf_hash_of
+from custody.sighash import SIGHASH_ALL, segwit_digests, taproot_digests
+from custody.transaction import TxOut
+from custody.units import Sats
+from custody.wallet import ScriptBook
 
 _ALL = bytes([SIGHASH_ALL])
 _DERIVATION = bytes([IN_DERIVATION])
+_NOTHING = TxOut(Sats(0), b"")
+_SIGNATURES = (IN_PARTIAL_SIGNATURE, IN_TAP_SIGNATURE)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class InputSignature:
-    """One signature as it travels. pubkey: 33 bytes.  signature: DER with its sighash byte."""
+    """One signature as it travels.
+
+    pubkey: 33 bytes, or 32 (x-only) in taproot.  signature: DER with its sighash byte, or the 64 bytes of BIP-340.
+    """
 
     input_index: int
     pubkey: bytes
@@ -81,45 +77,13 @@ class Accepted:
         return tuple(filed[at] for filed in self.by_input for at in wanted if at in filed)
 
 
-@dataclass(frozen=True, slots=True)
-class SpendableCoin:
-    """A coin to spend. previous: the whole transaction that made it.  branch, index: of our script it pays."""
-
-    outpoint: OutPoint
-    previous: Transaction
-    branch: int
-    index: int
-
-
-def build(
-    book: ScriptBook, coins: Sequence[SpendableCoin], outputs: Sequence[TxOut], change: Sequence[tuple[int, int]] = ()
-) -> Psbt:
-    """Return our PSBT: version 2, locktime 0, every input replaceable, everything a signer needs to prove it.
-
-    Args:
-        book: the wallet's scripts.
-        coins: in input order.
-        outputs: in output order.
-        change: (place among `outputs`, index on branch 1).
-    """
-    transaction = Transaction(2, tuple(TxIn(coin.outpoint) for coin in coins), tuple(outputs))
-    places = dict(change)
-    return Psbt(
-        globals=FieldMap((Field(b"\0", transaction.serialize_stripped()),)),
-        transaction=transaction,
-        inputs=tuple(_build_input(coin, book) for coin in coins),
-        outputs=tuple(
-            PsbtOutput(_script_fields(book, book.script(1, places[at]), OUT_WITNESS_SCRIPT, OUT_DERIVATION))
-            if at in places
-            else PsbtOutput(())
-            for at in range(len(outputs))
-        ),
-    )
-
-
 def sighashes(psbt: Psbt, facts: Facts, book: ScriptBook) -> tuple[bytes, ...]:
-    """Return what is signed for each input: 32 bytes each, BIP-143, SIGHASH_ALL."""
+    """Return what is signed for each input: 32 bytes each, BIP-143 with SIGHASH_ALL or BIP-341 with SIGHASH_DEFAULT."""
     script = book.script
+    if book.wallet.template.is_taproot:
+        spent = [TxOut(fact.amount_sats, fact.script) for fact in facts.inputs]
+        leaf_hashes = [script(fact.branch, fact.index).leaf_hash for fact in facts.inputs]
+        return taproot_digests(psbt.transaction, spent, leaf_hashes)
     scripts = [(script(fact.branch, fact.index).witness_script, fact.amount_sats) for fact in facts.inputs]
     return segwit_digests(psbt.transaction, scripts)
 
@@ -134,7 +98,8 @@ def accept(psbt: Psbt, facts: Facts, book: ScriptBook, signatures: Iterable[Inpu
     scripts = [book.script(fact.branch, fact.index) for fact in facts.inputs]
     filed: list[dict[int, InputSignature]] = [{} for _ in scripts]
     rejected: list[Rejected] = []
-    verify = curve.Verifier().verify
+    is_taproot, verifier = book.wallet.template.is_taproot, curve.Verifier()
+    verify = verifier.verify_schnorr if is_taproot else verifier.verify
     for signature in signatures:
         at = signature.input_index
         if not 0 <= at < len(scripts):
@@ -146,10 +111,10 @@ def accept(psbt: Psbt, facts: Facts, book: ScriptBook, signatures: Iterable[Inpu
         except ValueError:
             rejected.append(Rejected(signature, "SIGNATURE_KEY", None))
             continue
-        der = signature.signature
-        if der[-1:] != _ALL:
+        raw = signature.signature
+        if len(raw) == SCHNORR_BYTES + 1 if is_taproot else raw[-1:] != _ALL:  # in taproot, a type makes 65 bytes
             rejected.append(Rejected(signature, "SIGNATURE_TYPE", owner))
-        elif not verify(script.points[owner], digests[at], der[:-1]):
+        elif not verify(script.points[owner], digests[at], raw if is_taproot else raw[:-1]):
             rejected.append(Rejected(signature, "SIGNATURE_INVALID", owner))
         elif (kept := filed[at].setdefault(owner, signature)) is not signature and kept != signature:
             rejected.append(Rejected(signature, "SIGNATURE_DIFFERS", owner))
@@ -157,44 +122,41 @@ def accept(psbt: Psbt, facts: Facts, book: ScriptBook, signatures: Iterable[Inpu
     return Accepted(book.wallet.threshold, tuple(filed), tuple(rejected), signed)
 
 
-def finalize(psbt: Psbt, facts: Facts, book: ScriptBook, accepted: Accepted) -> Transaction:
-    """Return the signed transaction (P2WSH multisig: empty dummy, m signatures in script order, witness script).
-
-    Raises:
-        IntegrityError: NOT_COMPLETE.
-    """
-    if not accepted.is_complete:
-        raise IntegrityError("NOT_COMPLETE", f"expected {accepted.threshold} cosigners, found {len(accepted.signed)}")
-    signers = frozenset(sorted(accepted.signed)[: accepted.threshold])
-    inputs = []
-    for txin, fact, filed in zip(psbt.transaction.inputs, facts.inputs, accepted.by_input, strict=True):
-        script = book.script(fact.branch, fact.index)
-        stack = (b"", *[filed[at].signature for at in script.order if at in signers], script.witness_script)
-        inputs.append(TxIn(txin.outpoint, b"", txin.sequence, stack))
-    return replace(psbt.transaction, inputs=tuple(inputs))
-
-
 def with_signatures(psbt: Psbt, signatures: Iterable[InputSignature]) -> Psbt:
     """Return `psbt` with partial signatures inside, one per key: for third-party signers, who expect them there."""
     added: list[dict[bytes, Field]] = [{} for _ in psbt.inputs]
     for signature in sorted(signatures):
-        key = bytes([IN_PARTIAL_SIGNATURE]) + signature.pubkey
-        added[signature.input_index].setdefault(key, Field(key, signature.signature))
-    inputs = tuple(_with_fields(found, more.values()) for found, more in zip(psbt.inputs, added, strict=True))
+        at = signature.input_index
+        if len(signature.pubkey) == 33:
+            key = bytes([IN_PARTIAL_SIGNATURE]) + signature.pubkey
+        else:
+            key = bytes([IN_TAP_SIGNATURE]) + signature.pubkey + _said_leaf_hash(psbt.inputs[at])
+        added[at].setdefault(key, Field(key, signature.signature))
+    inputs = tuple(_with_fields(found, tuple(more.values())) for found, more in zip(psbt.inputs, added, strict=True))
     return replace(psbt, inputs=inputs)
 
 
-def _with_fields(found: PsbtInput, more: Iterable[Field]) -> PsbtInput:
-    """Return `found` with partial signatures where other software writes them: in the order of types."""
+def _with_fields(found: PsbtInput, more: tuple[Field, ...]) -> PsbtInput:
+    """Return `found` with signatures, all of one type, where other software writes them: in the order of types."""
+    if not more:
+        return found
     fields = found.fields
-    place = next((at for at, field in enumerate(fields) if field.type > IN_PARTIAL_SIGNATURE), len(fields))
+    place = next((at for at, field in enumerate(fields) if field.type > more[0].type), len(fields))
     return PsbtInput((*fields[:place], *more, *fields[place:]))
+
+
+def _said_leaf_hash(said: PsbtInput) -> bytes:
+    """Return the hash of the one leaf that an input of ours shows (BIP-371), as `build` writes it."""
+    leaf = next(iter(said.all(IN_TAP_LEAF)), None)
+    if leaf is None:
+        raise MalformedError("TAP_LEAF_MISSING", "expected the leaf script in each input of a taproot wallet")
+    return leaf_hash_of(leaf.value[:-1])
 
 
 def without_signatures(psbt: Psbt) -> Psbt:
     """Return `psbt` without partial signatures: what we keep of a client's own PSBT."""
     kept = tuple(
-        PsbtInput(tuple(field for field in found.fields if field.type != IN_PARTIAL_SIGNATURE)) for found in psbt.inputs
+        PsbtInput(tuple(field for field in found.fields if field.type not in _SIGNATURES)) for found in psbt.inputs
     )
     return replace(psbt, inputs=kept)
 
@@ -221,9 +183,10 @@ def from_foreign_psbt(ours: Psbt, raw: bytes) -> tuple[InputSignature, ...]:
     found: list[InputSignature] = []
     digests: tuple[bytes, ...] = ()
     for at, said in enumerate(theirs.inputs):
-        found.extend(InputSignature(at, pubkey, signature) for pubkey, signature in said.partial_signatures)
+        partial = (*said.partial_signatures, *said.tap_signatures)
+        found.extend(InputSignature(at, pubkey, signature) for pubkey, signature in partial)
         stack = said.final_witness
-        if stack and not said.partial_signatures:
+        if stack and not partial:
             digests = digests or _own_digests(ours)
             found.extend(_picked(ours, at, stack, digests[at]))
     return tuple(found)
@@ -262,43 +225,24 @@ def _beside_ours(ours: Psbt, raw: bytes) -> tuple[InputSignature, ...] | None:
 
 
 def _own_digests(ours: Psbt) -> tuple[bytes, ...]:
-    spent = [said.spends(txin.outpoint) for said, txin in zip(ours.inputs, ours.transaction.inputs, strict=True)]
-    scripts = [
-        (said.witness_script or b"", 0 if output is None else output.amount)
-        for said, output in zip(ours.inputs, spent, strict=True)
-    ]
+    outpoints = [txin.outpoint for txin in ours.transaction.inputs]
+    spent = [said.spends(at) or _NOTHING for said, at in zip(ours.inputs, outpoints, strict=True)]
+    if ours.inputs[0].all(IN_TAP_LEAF):
+        return taproot_digests(ours.transaction, spent, [_said_leaf_hash(said) for said in ours.inputs])
+    scripts = [(said.witness_script or b"", output.amount) for said, output in zip(ours.inputs, spent, strict=True)]
     return segwit_digests(ours.transaction, scripts)
 
 
 def _picked(ours: Psbt, at: int, stack: tuple[bytes, ...], digest: bytes) -> list[InputSignature]:
     """Return the items of a witness that are signatures over `digest` by keys of our input: at most one per key."""
-    pubkeys = [pubkey for pubkey, _ in ours.inputs[at].derivations]
-    items = [item for item in stack[: len(pubkeys) + 2] if item[-1:] == _ALL]  # dummy, at most n signatures, script
-    return [
-        InputSignature(at, pubkey, item)
-        for pubkey in pubkeys
-        for item in items
-        if curve.ecdsa_verify(pubkey, digest, item[:-1])
-    ]
+    said = ours.inputs[at]
+    pubkeys = [pubkey for pubkey, _ in (*said.derivations, *said.tap_derivations)]
+    items = stack[: len(pubkeys) + 2]  # dummy, at most n signatures, script; n items, script, control block
+    return [InputSignature(at, pubkey, item) for pubkey in pubkeys for item in items if is_signed(pubkey, digest, item)]
 
 
-def _build_input(coin: SpendableCoin, book: ScriptBook) -> PsbtInput:
-    spent = coin.previous.outputs[coin.outpoint.vout]
-    script = book.script(coin.branch, coin.index)
-    return PsbtInput(
-        (
-            Field(bytes([IN_PREVIOUS]), coin.previous.serialize()),
-            Field(bytes([IN_WITNESS_UTXO]), spent.serialize()),
-            Field(bytes([IN_SIGHASH]), SIGHASH_ALL.to_bytes(4, "little")),
-            *_script_fields(book, script, IN_WITNESS_SCRIPT, IN_DERIVATION),
-        )
-    )
-
-
-def _script_fields(book: ScriptBook, script: WalletScript, script_type: int, derivation_type: int) -> tuple[Field, ...]:
-    pairs = sorted(zip(script.pubkeys, book.wallet.keys, strict=True), key=lambda pair: pair[0])
-    place = script.branch.to_bytes(4, "little") + script.index.to_bytes(4, "little")
-    return (
-        Field(bytes([script_type]), script.witness_script),
-        *(Field(bytes([derivation_type]) + pubkey, key.origin + place) for pubkey, key in pairs),
-    )
+def is_signed(pubkey: bytes, digest: bytes, item: bytes) -> bool:
+    """Return whether `item` is a signature over `digest`, with the one sighash type that its kind of key signs with."""
+    if len(pubkey) == 32:
+        return curve.schnorr_verify(pubkey, digest, item)
+    return item[-1:] == _ALL and curve.ecdsa_verify(pubkey, digest, item[:-1])

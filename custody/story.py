@@ -206,6 +206,7 @@ def _row(story: Story, export: Export, genesis: Genesis) -> tuple[object, ...]:
     release = told.entry.body if told is not None and isinstance(told.entry.body, Release) else None
     stops = [t.entry.body for t in story.money if isinstance(t.entry.body, Stop)]
     final = next((event for event in story.events if event.kind == "transaction.confirmed"), None)
+    finished = next((event for event in story.events if event.kind == "transaction.finalised"), None)
     return (
         story.digest.hex(),
         asked and asked.withdrawal_id,
@@ -221,7 +222,7 @@ def _row(story: Story, export: Export, genesis: Genesis) -> tuple[object, ...]:
         told and told.t,
         told and told.rules,
         " ".join(f"{stop.cause.value}:{stop.by}" for stop in stops),
-        release and release.txid[::-1].hex(),
+        finished.more.get("txid") if finished else release and release.txid[::-1].hex(),
         story.time_of("transaction.finalised"),
         story.time_of("transaction.broadcast"),
         story.time_of("transaction.confirmed"),

@@ -1,23 +1,25 @@
 """An m-of-n wallet: its descriptor, its keys, the scripts it recognises as its own by deriving them again.
 
-One template: `wsh(sortedmulti(m,[fingerprint/path]xpub/<0;1>/*,...))#checksum` (BIP-380, 383, 389, 67). Branch 0
-receives, branch 1 is change. Nothing here holds a private key; one that is pasted in is refused without being echoed.
+`TEMPLATE(m,[fingerprint/path]xpub/<0;1>/*,...)#checksum` (BIP-380, 389), where the template is one of
+`custody.scripts`. Branch 0 receives, branch 1 is change. Nothing here holds a private key; one that is pasted in is
+refused without being echoed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from enum import Enum
 from functools import reduce
 from operator import xor
 
+from custody import curve
 from custody.bip32 import Children, parse_extended_key
 from custody.canonical import encode, tagged_hash
 from custody.errors import MalformedError
 from custody.psbt_skim import Known, Tail
 from custody.reader import sized
+from custody.scripts import Template, make_scripts
 
 MAX_DESCRIPTOR_CHARS = 4096  # 15 keys with origins are about 2,200
 MAX_KEYS = (
@@ -25,10 +27,9 @@ MAX_KEYS = (
 )
 MAX_INDEX = 2**31 - 1
 MAX_KEPT_SCRIPTS = 20_000  # about 15 MB for 2-of-3; a transaction has at most a few thousand of ours
-P2WSH_BYTES = 34
 RECEIVE, CHANGE = 0, 1
 WALLET_TAG = "keyturn/wallet/v1"
-_TEMPLATE = re.compile(r"wsh\(sortedmulti\(([1-9][0-9]?),(.+)\)\)")
+_TEMPLATES = {one: re.compile(re.escape(one.fill("@")).replace("@", "([1-9][0-9]?),(.+)")) for one in Template}
 _KEY = re.compile(r"(\[([0-9a-f]{8})((?:/(?:0|[1-9][0-9]{0,9})[h']?)*)\]([1-9A-HJ-NP-Za-km-z]+))/<0;1>/\*")
 # Only where a key begins: one xpub in ten thousand spells one of these by chance further on.
 _PRIVATE = re.compile(r"(?:^|[(,\]])(?:[xtyzuvYZUV]prv|[5KL9c][1-9A-HJ-NP-Za-km-z]{50,51}(?=$|[/,)#]))")
@@ -79,8 +80,10 @@ class KeyOrigin:
 class WalletScript:
     """One script of a wallet.
 
-    script: scriptPubKey.  witness_script: what it hashes (BIP-141).  pubkeys: 33 bytes each, in wallet.keys order.
-    points: the same keys as `curve.Verifier` takes them.  order: places in `pubkeys`, as the script lists them.
+    script: scriptPubKey.  witness_script: what it commits to, in the end: of BIP-141, or the tapleaf (BIP-342).
+    pubkeys: in wallet.keys order; 33 bytes each, 32 (x-only) in taproot.  points: the same keys as `curve.Verifier`
+    takes them.  order: places in `pubkeys`, as the script lists them.
+    redeem_script, control_block, leaf_hash: see `custody.scripts`; empty where the template has none.
     """
 
     branch: int
@@ -90,6 +93,14 @@ class WalletScript:
     pubkeys: tuple[bytes, ...]
     points: tuple[bytes, ...]
     order: tuple[int, ...]
+    redeem_script: bytes = b""
+    control_block: bytes = b""
+    leaf_hash: bytes = b""
+
+    @property
+    def script_sig(self) -> bytes:
+        """What a signed input holds outside its witness: the push of the redeem script, where there is one."""
+        return sized(self.redeem_script) if self.redeem_script else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,7 @@ class Wallet:
     threshold: int
     keys: tuple[KeyOrigin, ...]
     wallet_id: bytes
+    template: Template = Template.WSH
 
     def script(self, branch: int, index: int) -> WalletScript:
         """Return the script at branch/index, derived anew; `ScriptBook` caches."""
@@ -115,6 +127,8 @@ class ScriptBook:
 
     def __init__(self, wallet: Wallet) -> None:
         self.wallet = wallet
+        self._template = wallet.template
+        self._script_bytes = wallet.template.script_bytes
         self._points: set[bytes] = set()
         self._tails: dict[bytes, Tail] = {}
         self.known = Known(self._points, self._tails)
@@ -148,17 +162,17 @@ class ScriptBook:
         """
         known = self._scripts.get((branch, index))
         if known is not None:
-            if known.witness_script not in self._tails:
+            if known.witness_script not in self._tails and not self._template.is_taproot:
                 self._tails[known.witness_script] = self._tail(known)
             return known if known.script == script else None
-        if len(script) != P2WSH_BYTES or branch not in (RECEIVE, CHANGE) or not 0 <= index <= MAX_INDEX:
+        if len(script) != self._script_bytes or branch not in (RECEIVE, CHANGE) or not 0 <= index <= MAX_INDEX:
             return None
         found = self._derive(branch, index)
         return self._keep(found) if found.script == script else None
 
     def find(self, script: bytes, branch: int, below_index: int) -> tuple[int, int] | None:
         """Return (branch, index) of `script` where it is one of the scripts of `branch` with index < `below_index`."""
-        if len(script) != P2WSH_BYTES:
+        if len(script) != self._script_bytes:
             return None
         for index in range(self._known_below[branch], below_index):
             self._places[self._derive(branch, index).script] = index << 1 | branch
@@ -170,10 +184,24 @@ class ScriptBook:
 
     def _derive(self, branch: int, index: int) -> WalletScript:
         pubkeys, points = zip(*self._branches[branch].at(index), strict=True)
-        order = tuple(sorted(range(len(pubkeys)), key=pubkeys.__getitem__))  # BIP-67
-        witness_script = multisig_script(self.wallet.threshold, tuple(pubkeys[at] for at in order))
-        script = b"\x00\x20" + hashlib.sha256(witness_script).digest()
-        return WalletScript(branch, index, script, witness_script, pubkeys, points, order)
+        if self._template.is_taproot:
+            pubkeys, points = tuple(key[1:] for key in pubkeys), tuple(map(curve.even_point, points))
+        order = tuple(range(len(pubkeys)))
+        if self._template.sorts_keys:
+            order = tuple(sorted(order, key=pubkeys.__getitem__))  # BIP-67
+        made = make_scripts(self._template, self.wallet.threshold, tuple(pubkeys[at] for at in order))
+        return WalletScript(
+            branch,
+            index,
+            made.script,
+            made.witness_script,
+            pubkeys,
+            points,
+            order,
+            made.redeem_script,
+            made.control_block,
+            made.leaf_hash,
+        )
 
     def _tail(self, found: WalletScript) -> Tail:
         """Return what `custody.signatures.build` writes behind the witness script of an input."""
@@ -192,12 +220,6 @@ class ScriptBook:
         return found
 
 
-def multisig_script(threshold: int, pubkeys: tuple[bytes, ...]) -> bytes:
-    """Return `m <keys> n OP_CHECKMULTISIG`; pubkeys: 33 bytes each, in script order; 1 <= m <= n <= 16."""
-    keys = b"".join(b"\x21" + pubkey for pubkey in pubkeys)
-    return bytes([0x50 + threshold]) + keys + bytes([0x50 + len(pubkeys), 0xAE])
-
-
 def parse_wallet(descriptor: str, network: Network) -> Wallet:
     """Return the wallet that `descriptor` describes.
 
@@ -214,24 +236,23 @@ def parse_wallet(descriptor: str, network: Network) -> Wallet:
     body, _, checksum = descriptor.partition("#")
     if checksum != descriptor_checksum(body):
         raise MalformedError("DESCRIPTOR_CHECKSUM", "expected the BIP-380 checksum of this descriptor")
-    template = _TEMPLATE.fullmatch(body)
-    if template is None:
-        raise MalformedError("DESCRIPTOR_TEMPLATE", "expected wsh(sortedmulti(m,[origin]xpub/<0;1>/*,...))")
-    keys = tuple(_read_key(text, network) for text in template[2].split(","))
-    threshold = int(template[1])
+    template, threshold, listed = _read_template(body)
+    keys = tuple(_read_key(text, network) for text in listed.split(","))
     if not threshold <= len(keys) <= MAX_KEYS:
         raise MalformedError("DESCRIPTOR_THRESHOLD", f"expected m <= n <= {MAX_KEYS}, found {threshold} of {len(keys)}")
     _check_distinct(keys)
-    return make_wallet(threshold, keys, network)
+    return make_wallet(threshold, keys, network, template)
 
 
-def make_wallet(threshold: int, keys: tuple[KeyOrigin, ...], network: Network) -> Wallet:
+def make_wallet(
+    threshold: int, keys: tuple[KeyOrigin, ...], network: Network, template: Template = Template.WSH
+) -> Wallet:
     """Return the wallet of these keys with its normalised descriptor."""
     listed = ",".join(f"{key.expression}/<0;1>/*" for key in keys)
-    body = f"wsh(sortedmulti({threshold},{listed}))"
+    body = template.fill(f"{threshold},{listed}")
     descriptor = f"{body}#{descriptor_checksum(body)}"
     wallet_id = tagged_hash(WALLET_TAG, encode({"network": network.value, "descriptor": descriptor}))
-    return Wallet(descriptor, network, threshold, keys, wallet_id)
+    return Wallet(descriptor, network, threshold, keys, wallet_id, template)
 
 
 def parse_key(expression: str, network: Network) -> KeyOrigin:
@@ -273,6 +294,15 @@ def _polymod(symbols: list[int]) -> int:
     return state
 
 
+def _read_template(body: str) -> tuple[Template, int, str]:
+    """Return the template of a descriptor, its threshold and the text of its keys, or refuse it."""
+    for template, pattern in _TEMPLATES.items():
+        if found := pattern.fullmatch(body):
+            return template, int(found[1]), found[2]
+    forms = " or ".join(one.fill("m,[origin]xpub/<0;1>/*,...") for one in Template)
+    raise MalformedError("DESCRIPTOR_TEMPLATE", f"expected {forms}")
+
+
 def _read_key(text: str, network: Network) -> KeyOrigin:
     found = _KEY.fullmatch(text)
     if found is None:
@@ -295,6 +325,6 @@ def _read_step(step: str) -> int:
 
 
 def _check_distinct(keys: tuple[KeyOrigin, ...]) -> None:
-    pubkeys = {parse_extended_key(key.xpub).pubkey for key in keys}
-    if len(pubkeys) != len(keys):
+    xonly = {parse_extended_key(key.xpub).pubkey[1:] for key in keys}  # who has a secret has that of -P too
+    if len(xonly) != len(keys):
         raise MalformedError("DESCRIPTOR_DUPLICATE_KEY", "expected a different key in each place")

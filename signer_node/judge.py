@@ -59,7 +59,8 @@ class Moment:
 class Cleared:
     """Permission to sign exactly these digests: made by `judge` and by nothing else.
 
-    digests: 32 bytes per input.  paths: (branch, index) per input.  pubkeys: this node's own key per input, 33 bytes.
+    digests: 32 bytes per input.  paths: (branch, index) per input.  pubkeys: this node's own key per input, 33 bytes,
+        or 32 (x-only) in taproot.
     release: as it stands in the log, equal in every field to the transaction.
     """
 

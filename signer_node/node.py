@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from custody.bundle import Answer, Behind, Bundle, parse_bundle, parse_delta, receipt_statement
-from custody.curve import ecdsa_verify_second
+from custody.curve import ecdsa_verify_second, schnorr_verify_second
 from custody.errors import CustodyError, IntegrityError, Refused
 from custody.follow import State, advance
 from custody.held import Held
@@ -184,7 +184,12 @@ def _check_own(cleared: Cleared, signatures: tuple[InputSignature, ...]) -> None
     """
     expected = list(enumerate(cleared.pubkeys))
     if [(s.input_index, s.pubkey) for s in signatures] != expected or not all(
-        ecdsa_verify_second(s.pubkey, digest, s.signature[:-1]) and s.signature[-1:] == b"\x01"
-        for s, digest in zip(signatures, cleared.digests, strict=True)
+        _is_signed(s, digest) for s, digest in zip(signatures, cleared.digests, strict=True)
     ):
         raise IntegrityError("BACKEND_LIED", "expected one valid signature per input by this node's keys")
+
+
+def _is_signed(found: InputSignature, digest: bytes) -> bool:
+    if len(found.pubkey) == 32:
+        return schnorr_verify_second(found.pubkey, digest, found.signature)
+    return ecdsa_verify_second(found.pubkey, digest, found.signature[:-1]) and found.signature[-1:] == b"\x01"

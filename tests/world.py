@@ -49,10 +49,11 @@ from custody.genesis import (
 )
 from custody.psbt import parse, serialize
 from custody.release import release_of
-from custody.signatures import InputSignature, SpendableCoin, build, sighashes
+from custody.signatures import InputSignature, sighashes
 from custody.statements import Kind, Signed, endorse, sign
 from custody.transaction import OutPoint, Transaction, TxIn, TxOut
 from custody.units import Sats
+from custody.updater import SpendableCoin, build
 from custody.wallet import Network, ScriptBook, Wallet, make_wallet, parse_key
 from custody.withdrawal import NEW, Payment, Relation, RelationKind, Withdrawal
 from signer_node.backends.signing import sign_and_drop

@@ -77,15 +77,27 @@ def _inputs(transaction: Transaction, spent: Sequence[TxOut]) -> Refused | None:
     for index, (txin, output) in enumerate(zip(transaction.inputs, spent, strict=True)):
         if len(txin.script_sig) > MAX_SCRIPT_SIG_BYTES or pushes(txin.script_sig) is None:
             return Refused("TX_NONSTANDARD", "a scriptSig of pushes", f"other bytes in input {index}")
-        if _is_p2wsh(output.script) and txin.witness:
-            *stack, script = txin.witness
-            if len(script) > MAX_WITNESS_SCRIPT_BYTES or len(stack) > MAX_WITNESS_ITEMS:
-                return Refused("TX_NONSTANDARD", "a witness within relay limits", f"a larger one in input {index}")
-            if any(len(item) > MAX_WITNESS_ITEM_BYTES for item in stack):
-                return Refused(
-                    "TX_NONSTANDARD", f"witness items up to {MAX_WITNESS_ITEM_BYTES} bytes", f"input {index}"
-                )
+        if not _fits_witness(txin, output.script):
+            return Refused("TX_NONSTANDARD", "a witness within relay limits", f"another one in input {index}")
     return None
+
+
+def _fits_witness(txin: TxIn, script: bytes) -> bool:
+    """IsWitnessStandard of Core's policy.cpp, for P2WSH, bare or in P2SH, and for taproot."""
+    if not txin.witness:
+        return True
+    in_script = pushes(txin.script_sig)
+    program = in_script[-1] if in_script and _is_p2sh(script) else script
+    if _is_p2wsh(program):
+        *stack, witness_script = txin.witness
+        if len(witness_script) > MAX_WITNESS_SCRIPT_BYTES or len(stack) > MAX_WITNESS_ITEMS:
+            return False
+        return all(len(item) <= MAX_WITNESS_ITEM_BYTES for item in stack)
+    if program is script and _is_p2tr(script):
+        if len(txin.witness) > 1 and txin.witness[-1][:1] == b"\x50":  # an annex (BIP-341)
+            return False
+        return all(len(item) <= MAX_WITNESS_ITEM_BYTES for item in txin.witness[:-2])
+    return True
 
 
 def _signatures(transaction: Transaction, spent: Sequence[TxOut]) -> Refused | None:
@@ -188,9 +200,8 @@ def _s_of_der(item: bytes) -> int | None:
 
 def _is_standard(script: bytes) -> bool:
     is_p2pkh = len(script) == 25 and script[:3] == b"\x76\xa9\x14" and script[23:] == b"\x88\xac"
-    is_p2sh = len(script) == 23 and script[:2] == b"\xa9\x14" and script[22:] == b"\x87"
     is_data = script[:1] == b"\x6a" and len(script) <= MAX_DATA_SCRIPT_BYTES and pushes(script[1:]) is not None
-    return is_p2pkh or is_p2sh or is_data or _is_standard_program(script)
+    return is_p2pkh or _is_p2sh(script) or is_data or _is_standard_program(script)
 
 
 def _is_witness_program(script: bytes) -> bool:
@@ -200,6 +211,14 @@ def _is_witness_program(script: bytes) -> bool:
 
 def _is_standard_program(script: bytes) -> bool:
     return _is_witness_program(script) and (script[0] != 0 or len(script) in (22, 34))
+
+
+def _is_p2sh(script: bytes) -> bool:
+    return len(script) == 23 and script[:2] == b"\xa9\x14" and script[22:] == b"\x87"
+
+
+def _is_p2tr(script: bytes) -> bool:
+    return len(script) == 34 and script[:2] == b"\x51\x20"
 
 
 def _is_p2wsh(script: bytes) -> bool:

@@ -23,8 +23,9 @@ from signer_node.seed import Entropy, KeyMaterial
 class Cleared(Protocol):
     """What the judge allows to be signed; only `signer_node.judge` makes one.
 
-    digests: 32 bytes each, BIP-143 sighash per input.  paths: (branch, index) per input.
-    pubkeys: 33 bytes each, compressed: this node's key in that input's script.
+    digests: 32 bytes each, BIP-143 or BIP-341 sighash per input.  paths: (branch, index) per input.
+    pubkeys: this node's key in that input's script: 33 bytes each, compressed, to sign by ECDSA; or 32 bytes each,
+        x-only, to sign by BIP-340.
     """
 
     @property
@@ -63,7 +64,8 @@ class Backend(Protocol):
     async def sign(self, cleared: Cleared) -> tuple[InputSignature, ...]:
         """Return one signature per input, verified by a second library, in input order.
 
-        Deterministic (RFC 6979), so repeating a call is safe and gives the same bytes. All or nothing.
+        Deterministic (RFC 6979; BIP-340 with zero aux), so repeating a call is safe and gives the same bytes. All or
+        nothing.
 
         Raises:
             CustodyError: no signature was released; `state_of` says what it means.

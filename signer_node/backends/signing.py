@@ -13,6 +13,7 @@ from signer_node.branch import branches
 from signer_node.seed import KeyMaterial, key_material, wipe
 
 SIGHASH_ALL = b"\x01"
+XONLY_BYTES = 32  # a taproot key (BIP-340); a key of 33 bytes signs by ECDSA
 BRANCHES = (0, 1)  # receive and change; the wallet has no others
 HARDENED_INDEX = 2**31
 
@@ -37,21 +38,28 @@ def sign_and_drop(fetch: Callable[[], bytearray], network: Network, cleared: Cle
         # 1. Every key first: a wrong one must not cost a signature on the inputs before it.
         children = [keys[branch].public.child(index) for branch, index in cleared.paths]
         for at, (child, pubkey) in enumerate(zip(children, cleared.pubkeys, strict=True)):
-            if child.pubkey != pubkey:
+            if pubkey not in (child.pubkey, child.pubkey[1:]):
                 raise IntegrityError("KEY_NOT_MINE", f"input {at}: expected key {pubkey.hex()}, found another")
         # 2. Sign all. 3. A second library verifies each before any leaves.
+        is_taproot = len(cleared.pubkeys[0]) == XONLY_BYTES
+        sign = curve.schnorr_sign if is_taproot else curve.ecdsa_sign
         signed = [
-            curve.ecdsa_sign(curve.child_secret(keys[branch].secret, child.tweak), digest)
+            sign(curve.child_secret(keys[branch].secret, child.tweak), digest)
             for (branch, _), child, digest in zip(cleared.paths, children, cleared.digests, strict=True)
         ]
-        for at, (child, digest, der) in enumerate(zip(children, cleared.digests, signed, strict=True)):
-            if not curve.ecdsa_verify_second(child.uncompressed, digest, der):
+        for at, (child, digest, made) in enumerate(zip(children, cleared.digests, signed, strict=True)):
+            if not (
+                curve.schnorr_verify_second(child.pubkey[1:], digest, made)
+                if is_taproot
+                else curve.ecdsa_verify_second(child.uncompressed, digest, made)
+            ):
                 raise IntegrityError("SIGNATURE_WRONG", f"input {at}: the second library refuses our signature")
     finally:
         wipe(seed)
+    sighash = b"" if is_taproot else SIGHASH_ALL
     return tuple(
-        InputSignature(at, pubkey, der + SIGHASH_ALL)
-        for at, (pubkey, der) in enumerate(zip(cleared.pubkeys, signed, strict=True))
+        InputSignature(at, pubkey, made + sighash)
+        for at, (pubkey, made) in enumerate(zip(cleared.pubkeys, signed, strict=True))
     )
 
 
@@ -69,6 +77,8 @@ def _check_shape(cleared: Cleared) -> None:
     if not count or len(cleared.paths) != count or len(cleared.pubkeys) != count:
         found = f"{count} digests, {len(cleared.paths)} paths, {len(cleared.pubkeys)} keys"
         raise IntegrityError("CLEARED_SHAPE", f"expected one digest, path and key per input, found {found}")
+    if len({len(pubkey) for pubkey in cleared.pubkeys}) != 1:
+        raise IntegrityError("CLEARED_SHAPE", "expected keys of one kind")
     if any(len(digest) != 32 for digest in cleared.digests):
         raise IntegrityError("CLEARED_SHAPE", "expected digests of 32 bytes")
     if any(branch not in BRANCHES or not 0 <= index < HARDENED_INDEX for branch, index in cleared.paths):

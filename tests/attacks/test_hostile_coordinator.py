@@ -19,10 +19,10 @@ from custody.entries import StopCause
 from custody.errors import CustodyError, Refused
 from custody.psbt import PsbtInput, parse, serialize
 from custody.psbt_fields import IN_WITNESS_UTXO, Field
-from custody.signatures import build
 from custody.statements import Endorsement, Kind, Signed, endorse, sign
 from custody.transaction import TxOut
 from custody.units import Sats
+from custody.updater import build
 from custody.withdrawal import Payment
 from signer_node.node import Node
 from signer_node.review import address_groups, review

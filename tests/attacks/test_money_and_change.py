@@ -17,10 +17,11 @@ from custody.errors import Refused
 from custody.facts import CHANGE_GAP, INPUT_GAP, ShapeLimits, check_matches, read_facts
 from custody.psbt import Psbt, parse, serialize
 from custody.reader import sized
-from custody.signatures import build
+from custody.scripts import multisig_script
 from custody.transaction import TxOut, parse_transaction
 from custody.units import Sats
-from custody.wallet import MAX_INDEX, Network, ScriptBook, multisig_script
+from custody.updater import build
+from custody.wallet import MAX_INDEX, Network, ScriptBook
 from custody.withdrawal import NEW, Payment, Withdrawal
 from tests.fakes.psbts import (
     BOOK,

@@ -16,9 +16,10 @@ from custody.errors import IntegrityError, MalformedError, Refused
 from custody.facts import ShapeLimits, check_matches, own_payees, read_facts
 from custody.payees import LEAST_SATS, kind_of
 from custody.psbt import Psbt, parse, serialize
-from custody.signatures import build, sighashes
+from custody.signatures import sighashes
 from custody.transaction import TxOut
 from custody.units import Sats
+from custody.updater import build
 from custody.wallet import Network
 from custody.withdrawal import NEW, Payment, Withdrawal
 from signer_node.backends.signing import sign_and_drop

@@ -12,10 +12,11 @@ from custody.audit import Log
 from custody.bundle import parse_answer
 from custody.errors import ConflictError
 from custody.psbt import parse, serialize
-from custody.signatures import InputSignature, SpendableCoin, build, with_signatures
+from custody.signatures import InputSignature, with_signatures
 from custody.statements import Kind, sign
 from custody.transaction import OutPoint, TxOut, parse_transaction
 from custody.units import Sats
+from custody.updater import SpendableCoin, build
 from custody.v1 import courier_pb2, courier_pb2_grpc, withdrawal_pb2, withdrawal_pb2_grpc
 from custody.wallet import ScriptBook
 from custody.withdrawal import Payment, Withdrawal

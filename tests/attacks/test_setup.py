@@ -152,6 +152,7 @@ def test_atk_077_descriptor_without_its_checksum_is_refused(checksum: str) -> No
     assert code_of(f"{BODY}#{right}") == "OK"
 
 
+NUMS = "50929b74c1a04954b78b4b6035e97a5e078a5a0f28ec96d547bfee9ace803ac0"
 UNSOUND = [
     "tr(NUMS,multi_a(0,K))",
     "tr(K)",
@@ -161,7 +162,21 @@ UNSOUND = [
     "wsh(pk(K))",
     "wsh(sortedmulti(0,K,K))",
     "sh(sortedmulti(2,K,K))",
-    "sh(wsh(sortedmulti(2,K,K)))",
+    "sh(wsh(sh(wsh(sortedmulti(2,K,K)))))",
+    "sh(wsh(multi(2,K,K)))",
+    "sh(multi_a(2,K,K))",
+    "wsh(multi_a(2,K,K))",
+    "tr(sortedmulti_a(2,K,K))",
+    "tr(K,sortedmulti_a(2,K,K))",
+    f"tr({NUMS},sortedmulti(2,K,K))",
+    f"tr({NUMS},multi_a(0,K,K))",
+    f"tr({NUMS},{{multi_a(2,K,K),pk(K)}})",
+    f"tr({NUMS},pk(K))",
+    f"tr({NUMS})",
+    f"tr(02{NUMS},multi_a(2,K,K))",
+    f"tr({NUMS.upper()},multi_a(2,K,K))",
+    f"tr({NUMS[:-1]}1,multi_a(2,K,K))",
+    f"tr({NUMS}/<0;1>/*,multi_a(2,K,K))",
     "wpkh(K)",
     "pkh(K)",
     "combo(K)",
@@ -175,7 +190,7 @@ UNSOUND = [
 
 @pytest.mark.parametrize("body", UNSOUND)
 def test_atk_078_script_outside_the_template_is_refused(body: str) -> None:
-    """One template is read; what anyone can spend, or nobody, has no way in."""
+    """Four templates are read; what anyone can spend, or nobody, has no way in."""
     keys = iter([f"{key}/<0;1>/*" for key in (*KEYS, *KEYS)])
     filled = "".join(next(keys) if char == "K" else char for char in body)
 

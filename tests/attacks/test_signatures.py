@@ -12,17 +12,10 @@ from embit.ec import PrivateKey
 
 from custody import curve
 from custody.errors import IntegrityError, MalformedError
+from custody.finalise import finalize
 from custody.psbt import parse, serialize
 from custody.reader import sized
-from custody.signatures import (
-    Accepted,
-    InputSignature,
-    accept,
-    finalize,
-    from_foreign_psbt,
-    sighashes,
-    with_signatures,
-)
+from custody.signatures import Accepted, InputSignature, accept, from_foreign_psbt, sighashes, with_signatures
 from custody.transaction import TxOut
 from custody.units import Sats
 from tests.fakes.psbts import (

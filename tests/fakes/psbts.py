@@ -17,9 +17,11 @@ from custody.errors import MalformedError, Refused
 from custody.facts import Facts, ShapeLimits, read_facts
 from custody.psbt import MAGIC, Psbt, parse, serialize
 from custody.reader import sized
-from custody.signatures import InputSignature, SpendableCoin, build, sighashes
+from custody.scripts import Template
+from custody.signatures import InputSignature, sighashes
 from custody.transaction import OutPoint, Transaction, TxIn, TxOut
 from custody.units import Sats
+from custody.updater import SpendableCoin, build
 from custody.wallet import Network, ScriptBook, Wallet, make_wallet, parse_key
 from signer_node.seed import account_key, key_material
 
@@ -34,10 +36,10 @@ def seed_of(cosigner: int, tag: str = "cosigner") -> bytearray:
     return bytearray(f"{tag} {cosigner}".encode().ljust(32, b"."))
 
 
-def wallet_of(threshold: int = 2, count: int = 3, tag: str = "cosigner") -> Wallet:
+def wallet_of(threshold: int = 2, count: int = 3, tag: str = "cosigner", template: Template = Template.WSH) -> Wallet:
     """Return an m-of-n regtest wallet; another one for each `tag`."""
     keys = tuple(key_material(seed_of(at, tag), Network.REGTEST).key for at in range(count))
-    return make_wallet(threshold, tuple(parse_key(key, Network.REGTEST) for key in keys), Network.REGTEST)
+    return make_wallet(threshold, tuple(parse_key(key, Network.REGTEST) for key in keys), Network.REGTEST, template)
 
 
 WALLET = wallet_of()
@@ -145,9 +147,15 @@ def secrets_of(cosigner: int, psbt: Psbt, tag: str = "cosigner", book: ScriptBoo
 def signed_by(cosigner: int, psbt: Psbt, tag: str = "cosigner", book: ScriptBook = BOOK) -> tuple[InputSignature, ...]:
     """Return the signatures of `cosigner` on every input."""
     digests = sighashes(psbt, facts_of(psbt, book), book)
+    pairs = enumerate(zip(secrets_of(cosigner, psbt, tag, book), digests, strict=True))
+    if book.wallet.template.is_taproot:
+        return tuple(
+            InputSignature(at, curve.public_key(secret)[1:], curve.schnorr_sign(secret, digest))
+            for at, (secret, digest) in pairs
+        )
     return tuple(
         InputSignature(at, curve.public_key(secret), curve.ecdsa_sign(secret, digest) + b"\x01")
-        for at, (secret, digest) in enumerate(zip(secrets_of(cosigner, psbt, tag, book), digests, strict=True))
+        for at, (secret, digest) in pairs
     )
 
 

@@ -12,9 +12,10 @@ from custody.bundle import Answer, Behind
 from custody.canonical import encode
 from custody.facts import ShapeLimits, read_facts
 from custody.psbt import from_base64, parse, serialize
-from custody.signatures import SpendableCoin, build, with_signatures
+from custody.signatures import with_signatures
 from custody.transaction import TxOut, parse_transaction
 from custody.units import Sats
+from custody.updater import SpendableCoin, build
 from custody.wallet import ScriptBook
 from tests.desk import COINS, Desk, desk, keyturn
 from tests.fakes.rules import EXCHANGE, STRANGER, SUPPLIER, address, script, seed_of

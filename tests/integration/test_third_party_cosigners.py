@@ -19,19 +19,12 @@ from coordinator.chain.port import TxState
 from custody.address import address_of
 from custody.errors import MalformedError
 from custody.facts import Facts, ShapeLimits, read_facts
+from custody.finalise import finalize
 from custody.psbt import Psbt, from_base64, parse, serialize
-from custody.signatures import (
-    InputSignature,
-    SpendableCoin,
-    accept,
-    build,
-    finalize,
-    from_foreign_psbt,
-    sighashes,
-    with_signatures,
-)
+from custody.signatures import InputSignature, accept, from_foreign_psbt, sighashes, with_signatures
 from custody.transaction import OutPoint, TxOut, parse_transaction
 from custody.units import Sats
+from custody.updater import SpendableCoin, build
 from custody.wallet import Network, ScriptBook, Wallet, make_wallet, parse_key, parse_wallet
 from signer_node.backends.signing import sign_and_drop
 from tests.fakes.cleared import ACCOUNT, ClearedInputs, descriptor_key

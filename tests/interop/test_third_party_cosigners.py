@@ -17,8 +17,9 @@ from embit.networks import NETWORKS
 from embit.psbt import PSBT
 
 from custody.address import address_of
+from custody.finalise import finalize
 from custody.psbt import Psbt, parse, serialize
-from custody.signatures import InputSignature, accept, finalize, from_foreign_psbt, with_signatures
+from custody.signatures import InputSignature, accept, from_foreign_psbt, with_signatures
 from custody.wallet import CHANGE, RECEIVE, Network
 from tests.fakes.psbts import (
     BOOK,

@@ -10,9 +10,9 @@ import pytest
 from custody.errors import Refused
 from custody.facts import INPUT_GAP, MAX_HINTED_OUTPUTS, ChangeFact, ShapeLimits, own_payees, read_facts
 from custody.psbt import parse, serialize
-from custody.signatures import build
 from custody.transaction import TxOut
 from custody.units import MAX_MONEY_SATS, Sats
+from custody.updater import build
 from custody.wallet import MAX_INDEX, MAX_KEPT_SCRIPTS, ScriptBook
 from tests.fakes.psbts import (
     BOOK,

@@ -12,10 +12,11 @@ from custody.audit import Export, Log, VerdictKind, body_digest, leaf_hash
 from custody.canonical import encode
 from custody.entries import StopCause
 from custody.facts import Facts, ShapeLimits, read_facts
+from custody.finalise import finalize
 from custody.genesis import Genesis
 from custody.psbt import parse
 from custody.replay import replay
-from custody.signatures import accept, finalize
+from custody.signatures import accept
 from custody.statements import Signed
 from custody.transaction import Transaction
 from custody.withdrawal import Withdrawal

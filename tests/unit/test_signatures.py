@@ -8,19 +8,12 @@ import pytest
 from embit.psbt import PSBT
 
 from custody.facts import ShapeLimits
+from custody.finalise import finalize
 from custody.psbt import parse, serialize
-from custody.signatures import (
-    SpendableCoin,
-    accept,
-    build,
-    finalize,
-    from_foreign_psbt,
-    sighashes,
-    with_signatures,
-    without_signatures,
-)
+from custody.signatures import accept, from_foreign_psbt, sighashes, with_signatures, without_signatures
 from custody.transaction import OutPoint, Transaction, TxOut, parse_transaction
 from custody.units import Sats
+from custody.updater import SpendableCoin, build
 from custody.wallet import ScriptBook
 from tests.fakes.psbts import (
     BOOK,

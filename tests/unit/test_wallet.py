@@ -12,13 +12,13 @@ import wallycore as wally
 from embit.descriptor.checksum import checksum as checksum_by_embit
 
 from custody.errors import MalformedError
+from custody.scripts import multisig_script
 from custody.wallet import (
     MAX_INDEX,
     Network,
     ScriptBook,
     descriptor_checksum,
     make_wallet,
-    multisig_script,
     parse_key,
     parse_wallet,
 )
