@@ -23,7 +23,6 @@ SCHNORR_BYTES = 64  # SIGHASH_DEFAULT: no sighash byte (BIP-341)
 LEAF_VERSION = 0xC0  # BIP-342
 _OP_1, _OP_NUMEQUAL, _OP_CHECKMULTISIG = 0x51, 0x9C, 0xAE
 _OP_CHECKSIG, _OP_CHECKSIGADD = b"\xac", b"\xba"
-_NUMS_POINT = curve.parse_point(b"\x02" + NUMS)
 
 
 class Template(Enum):
@@ -104,6 +103,11 @@ def leaf_hash_of(script: bytes) -> bytes:
     return tagged_hash("TapLeaf", bytes([LEAF_VERSION]) + sized(script))
 
 
+def output_key(internal_key: bytes, root: bytes) -> bytes:
+    """Return `internal_key` (32 bytes, a point) tweaked by a tree's root (32 bytes, or none): 33 bytes (BIP-341)."""
+    return curve.add_tweak(b"\x02" + internal_key, tagged_hash("TapTweak", internal_key + root))
+
+
 def spend_weight(template: Template, threshold: int, key_count: int) -> int:
     """Return the weight that signing adds to an input, at most: scriptSig without its length byte, and witness."""
     if template.is_taproot:  # a signature or an empty item per key, exactly `threshold` signatures
@@ -117,8 +121,7 @@ def spend_weight(template: Template, threshold: int, key_count: int) -> int:
 
 def _taproot(leaf: bytes) -> SpendScripts:
     """Return the output of NUMS tweaked by one leaf, and the control block that opens it (BIP-341)."""
-    root = leaf_hash_of(leaf)
-    tweak = tagged_hash("TapTweak", NUMS + root)
-    output_key = curve.child_points([_NUMS_POINT], [tweak])[0][0]
-    control_block = bytes([LEAF_VERSION | output_key[0] & 1]) + NUMS
-    return SpendScripts(b"\x51\x20" + output_key[1:], leaf, control_block=control_block, leaf_hash=root)
+    root = leaf_hash_of(leaf)  # of one leaf it is the root too
+    key = output_key(NUMS, root)
+    control_block = bytes([LEAF_VERSION | key[0] & 1]) + NUMS
+    return SpendScripts(b"\x51\x20" + key[1:], leaf, control_block=control_block, leaf_hash=root)

@@ -58,21 +58,25 @@ def taproot_digests(
         spent: the output behind each input.
         leaf_hashes: 32 bytes each, of the leaf that spends it.
     """
+    state = _TAP_SIGHASH.copy()
+    state.update(b"\x00" + shared_message(transaction, spent) + _SCRIPT_PATH)  # behind the epoch
+    digests = []
+    for at, leaf_hash in enumerate(leaf_hashes):
+        one = state.copy()
+        one.update(at.to_bytes(4, "little") + leaf_hash + _KEY_VERSION + _NO_CODE_SEPARATOR)
+        digests.append(one.digest())
+    return tuple(digests)
+
+
+def shared_message(transaction: Transaction, spent: Sequence[TxOut]) -> bytes:
+    """Return what all inputs sign alike in taproot: from the sighash type, DEFAULT, to the hash of the outputs."""
     inputs = transaction.inputs
-    outpoints = b"".join(txin.outpoint.txid + txin.outpoint.vout.to_bytes(4, "little") for txin in inputs)
-    shared = (
+    parts = (
+        b"".join(txin.outpoint.txid + txin.outpoint.vout.to_bytes(4, "little") for txin in inputs),
         b"".join(_AMOUNT.pack(output.amount) for output in spent),
         b"".join(sized(output.script) for output in spent),
         b"".join(txin.sequence.to_bytes(4, "little") for txin in inputs),
         b"".join(output.serialize() for output in transaction.outputs),
     )
-    state = _TAP_SIGHASH.copy()
-    state.update(bytes([0, SIGHASH_DEFAULT]))  # epoch, hash type
-    state.update(transaction.version.to_bytes(4, "little") + transaction.locktime.to_bytes(4, "little"))
-    state.update(b"".join(sha256(part).digest() for part in (outpoints, *shared)) + _SCRIPT_PATH)
-    digests = []
-    for at, (_, _, leaf_hash) in enumerate(zip(inputs, spent, leaf_hashes, strict=True)):
-        one = state.copy()
-        one.update(at.to_bytes(4, "little") + leaf_hash + _KEY_VERSION + _NO_CODE_SEPARATOR)
-        digests.append(one.digest())
-    return tuple(digests)
+    head = bytes([SIGHASH_DEFAULT]) + transaction.version.to_bytes(4, "little")
+    return head + transaction.locktime.to_bytes(4, "little") + b"".join(sha256(part).digest() for part in parts)

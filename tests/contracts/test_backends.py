@@ -21,7 +21,7 @@ from signer_node.backends import signing
 from signer_node.backends.port import Backend, State
 from signer_node.branch import Branch, branches
 from tests.contracts.conftest import PASSPHRASE, SEED, Place
-from tests.fakes.cleared import ClearedInputs, cleared, descriptor_key
+from tests.fakes.cleared import ClearedInputs, cleared, descriptor_key, schnorr_by_wally, taproot
 from tests.fakes.vault_nodes import VaultNode
 
 OTHER = bytes(range(7, 39))
@@ -40,6 +40,18 @@ async def test_sign_when_all_is_cleared_gives_one_valid_signature_per_input(plac
         assert curve.ecdsa_verify(pubkey, digest, one.signature[:-1])
 
 
+async def test_sign_when_keys_are_x_only_gives_bip340_signatures(place: Place) -> None:
+    """64 bytes each, no sighash byte; what a third library makes of the same secret, byte for byte."""
+    asked = taproot(cleared(SEED, 5))
+
+    signed = await place.open().sign(asked)
+
+    assert [(one.input_index, one.pubkey) for one in signed] == list(enumerate(asked.pubkeys))
+    for one, path, digest in zip(signed, asked.paths, asked.digests, strict=True):
+        assert one.signature == schnorr_by_wally(SEED, path, digest)
+        assert curve.schnorr_verify(one.pubkey, digest, one.signature)
+
+
 async def test_sign_when_repeated_gives_the_same_bytes(place: Place) -> None:
     """Also side by side, from one backend and from a new one."""
     backend, again = place.open(), place.open()
@@ -49,11 +61,12 @@ async def test_sign_when_repeated_gives_the_same_bytes(place: Place) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("asked", [cleared(SEED, 4), taproot(cleared(SEED, 4))], ids=["ecdsa", "schnorr"])
 async def test_sign_when_the_seed_is_the_same_gives_the_same_bytes_from_every_backend(
-    file_place: Place, kv_place: Place, transit_place: Place
+    file_place: Place, kv_place: Place, transit_place: Place, asked: ClearedInputs
 ) -> None:
     """Where a key lives changes nothing about what it signs."""
-    first, *others = [await one.open().sign(cleared(SEED, 4)) for one in (file_place, kv_place, transit_place)]
+    first, *others = [await one.open().sign(asked) for one in (file_place, kv_place, transit_place)]
 
     assert others == [first, first]
 
@@ -67,6 +80,11 @@ WRONG: dict[str, tuple[Callable[[ClearedInputs], ClearedInputs], str]] = {
     "another_seeds_key": (lambda c: replace(c, pubkeys=(*c.pubkeys[:2], cleared(OTHER).pubkeys[2])), "KEY_NOT_MINE"),
     "another_index": (lambda c: replace(c, paths=((0, 0), (1, 7), (0, 15))), "KEY_NOT_MINE"),
     "swapped_keys": (lambda c: replace(c, pubkeys=c.pubkeys[::-1]), "KEY_NOT_MINE"),
+    "another_seeds_x_only_key": (
+        lambda c: replace(taproot(c), pubkeys=(*taproot(c).pubkeys[:2], cleared(OTHER).pubkeys[2][1:])),
+        "KEY_NOT_MINE",
+    ),
+    "keys_of_two_kinds": (lambda c: replace(c, pubkeys=(*c.pubkeys[:2], c.pubkeys[2][1:])), "CLEARED_SHAPE"),
     "nothing": (lambda c: ClearedInputs((), (), ()), "CLEARED_SHAPE"),
     "one_key_less": (lambda c: replace(c, pubkeys=c.pubkeys[:2]), "CLEARED_SHAPE"),
     "short_digest": (lambda c: replace(c, digests=(*c.digests[:2], b"\0" * 31)), "CLEARED_SHAPE"),
@@ -83,6 +101,7 @@ async def test_sign_when_a_key_or_shape_is_wrong_signs_nothing(
     change, code = WRONG[wrong]
     signed: list[bytes] = []
     monkeypatch.setattr(curve, "ecdsa_sign", lambda secret, digest: signed.append(digest))
+    monkeypatch.setattr(curve, "schnorr_sign", lambda secret, digest: signed.append(digest))
 
     with pytest.raises(CustodyError) as refused:
         await place.open().sign(change(cleared(SEED)))
@@ -91,14 +110,16 @@ async def test_sign_when_a_key_or_shape_is_wrong_signs_nothing(
     assert signed == []
 
 
+@pytest.mark.parametrize("kind", ["ecdsa", "schnorr"])
 async def test_sign_when_the_second_library_disagrees_releases_nothing(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fault in the signing library costs the call, never a signature that leaks the key."""
-    monkeypatch.setattr(curve, "ecdsa_verify_second", lambda pubkey, digest, der: False)
+    monkeypatch.setattr(curve, f"{kind}_verify_second", lambda pubkey, digest, signature: False)
+    asked = cleared(SEED) if kind == "ecdsa" else taproot(cleared(SEED))
 
     with pytest.raises(CustodyError) as refused:
-        await place.open().sign(cleared(SEED))
+        await place.open().sign(asked)
 
     assert refused.value.code == "SIGNATURE_WRONG"
 

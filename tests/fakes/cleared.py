@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import wallycore as wally
 
@@ -30,6 +30,17 @@ def cleared(seed: bytes, count: int = 3) -> ClearedInputs:
 def pubkey(seed: bytes, path: tuple[int, int]) -> bytes:
     """Return the public key (33 bytes) at m/48h/1h/0h/2h/branch/index, by libwally."""
     return bytes(wally.bip32_key_get_pub_key(_derive(seed, [*ACCOUNT, *path])))
+
+
+def taproot(found: ClearedInputs) -> ClearedInputs:
+    """Return the same inputs of a taproot wallet: with x-only keys, 32 bytes each."""
+    return replace(found, pubkeys=tuple(key[1:] for key in found.pubkeys))
+
+
+def schnorr_by_wally(seed: bytes, path: tuple[int, int], digest: bytes) -> bytes:
+    """Return the BIP-340 signature with zero aux at m/48h/1h/0h/2h/branch/index, by libwally."""
+    secret = wally.bip32_key_get_priv_key(_derive(seed, [*ACCOUNT, *path]))
+    return bytes(wally.ec_sig_from_bytes(secret, digest, wally.EC_FLAG_SCHNORR))
 
 
 def descriptor_key(seed: bytes) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+from pathlib import Path
 
 import pytest
 import wallycore as wally
@@ -114,6 +116,59 @@ def test_schnorr_sign_given_a_digest_is_verified_and_deterministic() -> None:
     assert not curve.schnorr_verify(xonly, DIGEST, signature[:-1])
     assert not curve.schnorr_verify(xonly, DIGEST, bytes(64))
     assert not curve.schnorr_verify(b"\xff" * 32, DIGEST, signature)
+
+
+def bip340_vectors() -> list[dict[str, str]]:
+    """Return the BIP's vectors whose message has 32 bytes, as every digest of ours."""
+    path = Path(__file__).resolve().parents[1] / "vectors/bip340/test-vectors.csv"
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if len(row["message"]) == 64]
+
+
+def test_bip340_vectors_of_32_byte_messages_are_all_there() -> None:
+    """15 of 19: the other four sign messages of other lengths."""
+    assert len(bip340_vectors()) == 15
+
+
+@pytest.mark.parametrize("row", bip340_vectors(), ids=lambda row: row["index"])
+def test_schnorr_given_bip340_vectors_agrees_in_both_libraries(row: dict[str, str]) -> None:
+    """The same verdict, and where the secret is given, the same signature byte for byte."""
+    xonly, message, signature = (bytes.fromhex(row[name]) for name in ("public key", "message", "signature"))
+    expected = row["verification result"] == "TRUE"
+
+    assert curve.schnorr_verify(xonly, message, signature) is expected
+    assert curve.schnorr_verify_second(xonly, message, signature) is expected
+    if row["secret key"]:
+        secret, aux = bytes.fromhex(row["secret key"]), bytes.fromhex(row["aux_rand"])
+        assert curve.schnorr_sign(secret, message, aux) == signature
+
+
+@given(SECRETS, DIGESTS)
+def test_schnorr_sign_given_any_secret_is_of_one_opinion_with_libwally(secret: bytes, digest: bytes) -> None:
+    """Byte for byte with zero aux, and the second library verifies it."""
+    theirs = bytes(wally.ec_sig_from_bytes(secret, digest, wally.EC_FLAG_SCHNORR))
+    ours = curve.schnorr_sign(secret, digest)
+
+    assert ours == theirs
+    assert curve.schnorr_verify_second(curve.public_key(secret)[1:], digest, ours)
+
+
+@pytest.mark.parametrize("change", ["key", "digest", "signature", "short key", "short digest", "short signature"])
+def test_schnorr_verify_second_given_one_change_says_no(change: str) -> None:
+    """Nothing raised, whatever came in."""
+    xonly, digest, signature = PUBKEY[1:], DIGEST, curve.schnorr_sign(SECRET, DIGEST)
+    assert curve.schnorr_verify_second(xonly, digest, signature)
+    lies = {
+        "key": (b"\xff" * 32, digest, signature),
+        "digest": (xonly, SECRET, signature),
+        "signature": (xonly, digest, bytes(64)),
+        "short key": (xonly[1:], digest, signature),
+        "short digest": (xonly, digest[1:], signature),
+        "short signature": (xonly, digest, signature[1:]),
+    }
+
+    assert not curve.schnorr_verify_second(*lies[change])
+    assert not curve.schnorr_verify(*lies[change])
 
 
 def test_add_tweak_is_the_public_half_of_adding_secrets() -> None:
