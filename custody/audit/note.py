@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from dataclasses import dataclass
 
 from custody.errors import MalformedError
@@ -19,6 +20,7 @@ MAX_NOTE_CHARS = 16_384  # three body lines and 64 signature lines of ours need 
 MAX_SIGNATURES = 64  # the specification demands at least 16; a quorum of ours is under 10
 MAX_KEY_NAME_CHARS = 256
 _DASH = "\N{EM DASH} "
+_FORBIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]")  # control characters but newline, lone surrogates
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def parse_note(text: str) -> Note:
     """
     if len(text) > MAX_NOTE_CHARS:
         raise MalformedError("NOTE_TOO_LARGE", f"expected at most {MAX_NOTE_CHARS} characters, found {len(text)}")
-    if any(char < " " and char != "\n" for char in text) or any("\ud800" <= char <= "\udfff" for char in text):
+    if _FORBIDDEN.search(text):
         raise MalformedError("NOTE_FORM", "expected valid Unicode without control characters")
     body, blank, signed = text.rpartition("\n\n")
     if not blank or not body or not signed.endswith("\n"):
