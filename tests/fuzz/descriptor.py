@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 
 import wallycore
+from embit.descriptor import Descriptor
 from embit.descriptor.checksum import add_checksum
 from embit.descriptor.errors import DescriptorError
 
 from custody.base58 import decode_check, encode_check
 from custody.errors import MalformedError
+from custody.scripts import Template
 from custody.wallet import KeyOrigin, Network, Wallet, parse_key, parse_wallet
 from signer_node.seed import key_material
 from tests.fakes.psbts import WALLET, seed_of, wallet_of
@@ -35,6 +37,7 @@ WALLY_NETWORKS = {
     Network.REGTEST: wallycore.WALLY_NETWORK_BITCOIN_REGTEST,
     Network.MAINNET: wallycore.WALLY_NETWORK_BITCOIN_MAINNET,
 }
+Derive = Callable[[int, int], bytes]
 PLACES = ((0, 0), (1, 7))
 _TOKEN = re.compile(r"[A-Za-z0-9_]+|<0;1>|.")
 _XPUB = re.compile(r"[xt]pub[1-9A-HJ-NP-Za-km-z]{107}")
@@ -43,8 +46,8 @@ _SECRET = re.compile(r"[xtyzuvYZUV]prv[1-9A-HJ-NP-Za-km-z]{20,}")
 
 def seeds() -> Iterator[bytes]:
     """Yield wallets of one to three keys on both kinds of network, key expressions, and the vectors of BIP-380 on."""
-    for threshold, count in ((1, 1), (2, 2), (2, 3)):
-        yield wallet_of(threshold, count).descriptor.encode()
+    for template in Template:
+        yield from (wallet_of(m, n, template=template).descriptor.encode() for m, n in ((1, 1), (2, 3)))
     mainnet = [key_material(seed_of(at), Network.MAINNET).key for at in range(2)]
     yield _summed(f"wsh(sortedmulti(1,{mainnet[0]}/<0;1>/*,{mainnet[1]}/<0;1>/*))").encode()
     yield from (key.encode() for key in (mainnet[0], WALLET.keys[0].expression))
@@ -86,13 +89,23 @@ def check(raw: bytes) -> None:
 
 
 def _check_wallet(wallet: Wallet) -> None:
-    """The normal form is a fixed point, and libwally derives the same scripts from it."""
+    """The normal form is a fixed point, and others derive the same scripts: libwally, of taproot embit."""
     assert parse_wallet(wallet.descriptor, wallet.network) == wallet
     assert 1 <= wallet.threshold <= len(wallet.keys)
-    parsed = wallycore.descriptor_parse(wallet.descriptor, None, WALLY_NETWORKS[wallet.network], 0)
+    derive = _by_embit(wallet) if wallet.template.is_taproot else _by_wally(wallet)
     for branch, index in PLACES:
-        theirs = bytes(wallycore.descriptor_to_script(parsed, 0, 0, 0, branch, index, 0))
-        assert theirs == wallet.script(branch, index).script, f"libwally derives {theirs.hex()}"
+        theirs = derive(branch, index)
+        assert theirs == wallet.script(branch, index).script, f"others derive {theirs.hex()}"
+
+
+def _by_wally(wallet: Wallet) -> Derive:
+    parsed = wallycore.descriptor_parse(wallet.descriptor, None, WALLY_NETWORKS[wallet.network], 0)
+    return lambda branch, index: bytes(wallycore.descriptor_to_script(parsed, 0, 0, 0, branch, index, 0))
+
+
+def _by_embit(wallet: Wallet) -> Derive:
+    parsed = Descriptor.from_string(wallet.descriptor.partition("#")[0])
+    return lambda branch, index: bytes(parsed.derive(index, branch_index=branch).script_pubkey().data)
 
 
 def _check_silence(text: str, refusal: MalformedError) -> None:
@@ -116,7 +129,9 @@ def _change(tokens: list[str], random: Random, mutate_bytes: ByteMutator) -> Non
     elif tokens[at].isdigit():
         tokens[at] = str(random.choice((0, 1, 2, 3, 15, 16, 20, 99, 2**31 - 1, 2**31, 10**10)))
     else:
-        tokens[at] = random.choice(("h", "'", "/", "<0;1>", "*", ",", "[", "]", "(", ")", "wsh", "sh", "tr"))
+        tokens[at] = random.choice(
+            ("h", "'", "/", "<0;1>", "*", ",", "[", "]", "(", ")", "wsh", "sh", "tr", "multi_a", "sortedmulti_a")
+        )
 
 
 def _resealed(xpub: str, mutate_bytes: ByteMutator) -> str:

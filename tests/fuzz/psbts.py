@@ -15,9 +15,11 @@ from custody.errors import MalformedError
 from custody.psbt import MAGIC, convert, from_base64, serialize
 from custody.psbt_fields import GLOBAL_TRANSACTION, IN_PREVIOUS, IN_PREVIOUS_TXID
 from custody.reader import Reader, sized
+from custody.scripts import Template
 from custody.signatures import with_signatures
 from custody.transaction import hash256
-from tests.fakes.psbts import Pair, signed_by, spend, valid
+from custody.wallet import ScriptBook
+from tests.fakes.psbts import Pair, signed_by, spend, valid, wallet_of
 from tests.fuzz.target import MAX_INPUT_BYTES, ByteMutator
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
@@ -43,14 +45,14 @@ def vectors() -> tuple[bytes, ...]:
 
 @cache
 def own() -> tuple[bytes, ...]:
-    """Return PSBTs of our builder in both versions: unsigned, with one cosigner's signatures, with those of two."""
-    ours, small = valid(), spend(1)
-    signed = [
-        with_signatures(ours, signed_by(0, ours)),
-        with_signatures(ours, (*signed_by(1, ours), *signed_by(2, ours))),
-        with_signatures(small, signed_by(2, small)),
-    ]
-    return tuple(serialize(convert(psbt, version)) for psbt in (small, ours, *signed) for version in (0, 2))
+    """Return PSBTs of our builder in both versions: unsigned and signed, of each template."""
+    ours = valid()
+    built = [spend(1), ours, with_signatures(ours, (*signed_by(1, ours), *signed_by(2, ours)))]
+    for template in Template:
+        book = ScriptBook(wallet_of(template=template))
+        small = spend(1, book=book)
+        built.append(with_signatures(small, signed_by(2, small, book=book)))
+    return tuple(serialize(convert(psbt, version)) for psbt in built for version in (0, 2))
 
 
 def mutate(raw: bytes, random: Random, mutate_bytes: ByteMutator) -> bytes:
