@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from coincurve._libsecp256k1 import ffi, lib
 from coincurve.context import GLOBAL_CONTEXT
@@ -22,6 +22,7 @@ from custody.errors import IntegrityError
 _CONTEXT = GLOBAL_CONTEXT.ctx
 _ZERO_AUX = bytes(32)
 _COMPRESSED = lib.SECP256K1_EC_COMPRESSED
+_COPY, _PARSE_DER, _VERIFY = ffi.memmove, lib.secp256k1_ecdsa_signature_parse_der, lib.secp256k1_ecdsa_verify
 _SECOND = getattr(sys.modules[second.ecdsa_sign.__module__], "_secp", None)  # None where embit fell back to Python
 _Buffer = ctypes.c_char * 64  # a parsed key or signature
 MAX_DER_BYTES = 72  # 33-byte r and 33-byte s are impossible with low S; 72 bounds every strict encoding
@@ -83,14 +84,22 @@ def child_points(parents: Sequence[bytes], tweaks: Sequence[bytes]) -> list[tupl
     """
     parent, added, child = ffi.new("secp256k1_pubkey *"), ffi.new("secp256k1_pubkey *"), ffi.new("secp256k1_pubkey *")
     pair, in_memory = ffi.new("secp256k1_pubkey *[2]", [parent, added]), ffi.buffer(child)
+    compressed, size = ffi.new("unsigned char[33]"), ffi.new("size_t *", 33)
+    compressed_bytes, copy = ffi.buffer(compressed), ffi.memmove
+    create, combine, serialize = (
+        lib.secp256k1_ec_pubkey_create,
+        lib.secp256k1_ec_pubkey_combine,
+        lib.secp256k1_ec_pubkey_serialize,
+    )
     found = []
     for point, tweak in zip(parents, tweaks, strict=True):
-        ffi.memmove(parent, point, 64)
-        if not lib.secp256k1_ec_pubkey_create(_CONTEXT, added, tweak) or not lib.secp256k1_ec_pubkey_combine(
-            _CONTEXT, child, pair, 2
-        ):
+        if len(point) != 64 or len(tweak) < 32:
+            raise ValueError("expected a point of 64 bytes and a tweak of 32")
+        copy(parent, point, 64)
+        if not create(_CONTEXT, added, tweak) or not combine(_CONTEXT, child, pair, 2):
             raise ValueError("expected a tweak that gives a point")
-        found.append((_compressed(child), in_memory[:]))
+        serialize(_CONTEXT, compressed, size, child, _COMPRESSED)
+        found.append((compressed_bytes[:], in_memory[:]))
     return found
 
 
@@ -130,26 +139,52 @@ def child_secret(parent: bytes, tweak: bytes) -> bytes:
 
 def ecdsa_sign(secret: bytes, digest: bytes) -> bytes:
     """Return the DER signature of `digest` (32 bytes): low S, RFC 6979, no grinding; at most 71 bytes."""
-    if len(secret) != 32 or len(digest) != 32:
-        raise ValueError("expected a secret and a digest of 32 bytes")
-    made = ffi.new("secp256k1_ecdsa_signature *")
-    if not lib.secp256k1_ecdsa_sign(_CONTEXT, made, digest, secret, ffi.NULL, ffi.NULL):
-        raise ValueError("expected a secret inside 1..n-1")
-    der, size = ffi.new("unsigned char[72]"), ffi.new("size_t *", MAX_DER_BYTES)
-    lib.secp256k1_ecdsa_signature_serialize_der(_CONTEXT, der, size, made)
-    return bytes(ffi.buffer(der)[: size[0]])
+    return ecdsa_sign_children([(secret, _ZERO_AUX, digest)])[0]
+
+
+def ecdsa_sign_children(jobs: Iterable[tuple[bytes, bytes, bytes]]) -> list[bytes]:
+    """Return one DER signature per job, as `ecdsa_sign` with `child_secret` would give; or none at all.
+
+    The children's secrets stand in one buffer that no one else sees, overwritten by the next one and at the end.
+
+    Args:
+        jobs: (secret of the parent, 32 bytes; tweak, whose first 32 bytes count; digest, 32 bytes) each.
+
+    Raises:
+        ValueError: a wrong length, or no such secret (one tweak in 2^127).
+    """
+    secret, made = ffi.new("unsigned char[32]"), ffi.new("secp256k1_ecdsa_signature *")
+    der, size, null = ffi.new("unsigned char[72]"), ffi.new("size_t *"), ffi.NULL
+    der_bytes, copy, add, sign = (
+        ffi.buffer(der),
+        ffi.memmove,
+        lib.secp256k1_ec_seckey_tweak_add,
+        lib.secp256k1_ecdsa_sign,
+    )
+    found = []
+    try:
+        for parent, tweak, digest in jobs:
+            if len(parent) != 32 or len(digest) != 32 or len(tweak) < 32:
+                raise ValueError("expected a secret, a tweak and a digest of 32 bytes")
+            copy(secret, parent, 32)
+            if not add(_CONTEXT, secret, tweak) or not sign(_CONTEXT, made, digest, secret, null, null):
+                raise ValueError("expected a secret and a tweak that give a secret")
+            size[0] = MAX_DER_BYTES
+            lib.secp256k1_ecdsa_signature_serialize_der(_CONTEXT, der, size, made)
+            found.append(der_bytes[: size[0]])
+    finally:
+        copy(secret, _ZERO_AUX, 32)
+    return found
 
 
 class Verifier:
     """Verifies many signatures through buffers that are allocated once. For one thread: buffers are not shared."""
 
-    __slots__ = ("_der", "_der_bytes", "_even", "_key", "_parsed", "_size")
+    __slots__ = ("_even", "_key", "_parsed")
 
     def __init__(self) -> None:
         self._even = ffi.new("secp256k1_xonly_pubkey *")
         self._key, self._parsed = ffi.new("secp256k1_pubkey *"), ffi.new("secp256k1_ecdsa_signature *")
-        self._der, self._size = ffi.new("unsigned char[72]"), ffi.new("size_t *")
-        self._der_bytes = ffi.buffer(self._der)
 
     def verify(self, point: bytes, digest: bytes, der: bytes) -> bool:
         """Return whether `der` is a strict, low-S DER signature over `digest` by `point`; BIP-66, BIP-146.
@@ -161,14 +196,11 @@ class Verifier:
         """
         if len(digest) != 32 or len(der) > MAX_DER_BYTES or len(point) != 64:
             return False
-        if not lib.secp256k1_ecdsa_signature_parse_der(_CONTEXT, self._parsed, der, len(der)):
+        parsed, key = self._parsed, self._key
+        if not _PARSE_DER(_CONTEXT, parsed, der, len(der)):  # DER alone, of which each number has one spelling
             return False
-        self._size[0] = MAX_DER_BYTES
-        lib.secp256k1_ecdsa_signature_serialize_der(_CONTEXT, self._der, self._size, self._parsed)
-        if self._der_bytes[: self._size[0]] != der:
-            return False  # another spelling of the same numbers
-        ffi.memmove(self._key, point, 64)
-        return bool(lib.secp256k1_ecdsa_verify(_CONTEXT, self._parsed, digest, self._key))  # refuses high S itself
+        _COPY(key, point, 64)
+        return bool(_VERIFY(_CONTEXT, parsed, digest, key))  # refuses high S itself
 
     def verify_schnorr(self, point: bytes, digest: bytes, signature: bytes) -> bool:
         """Return whether `signature` over `digest` is by `point`; BIP-340.
@@ -192,21 +224,37 @@ def ecdsa_verify(pubkey: bytes, digest: bytes, der: bytes) -> bool:
         return False
 
 
-def ecdsa_verify_second(pubkey: bytes, digest: bytes, der: bytes) -> bool:
-    """Return the second library's opinion on `der`: verify-after-sign must not trust the code that signed.
+class SecondVerifier:
+    """The second library's opinion on signatures: verify-after-sign must not trust the code that signed.
 
-    pubkey: 33 bytes, or 65 of `uncompressed`, which spares a square root; the library proves either to be on the curve.
+    Its buffers are allocated once. For one thread: buffers are not shared.
     """
-    if _SECOND is None:
-        raise IntegrityError("CURVE_NOT_NATIVE", "expected a native second secp256k1")
-    if len(pubkey) not in (33, 65) or len(digest) != 32 or len(der) > MAX_DER_BYTES:
-        return False
-    key, parsed, context = _Buffer(), _Buffer(), _SECOND.ctx
-    return bool(
-        _SECOND.secp256k1_ec_pubkey_parse(context, key, pubkey, len(pubkey))
-        and _SECOND.secp256k1_ecdsa_signature_parse_der(context, parsed, der, len(der))
-        and _SECOND.secp256k1_ecdsa_verify(context, parsed, digest, key)
-    )
+
+    __slots__ = ("_context", "_key", "_library", "_parsed")
+
+    def __init__(self) -> None:
+        if _SECOND is None:
+            raise IntegrityError("CURVE_NOT_NATIVE", "expected a native second secp256k1")
+        self._library, self._context, self._key, self._parsed = _SECOND, _SECOND.ctx, _Buffer(), _Buffer()
+
+    def verify(self, pubkey: bytes, digest: bytes, der: bytes) -> bool:
+        """Return whether `der` is a signature over `digest` (32 bytes) by `pubkey`.
+
+        pubkey: 33 bytes, or 65 of `uncompressed`, which spares a square root; either is proven to be on the curve.
+        """
+        if len(pubkey) not in (33, 65) or len(digest) != 32 or len(der) > MAX_DER_BYTES:
+            return False
+        library, context, key, parsed = self._library, self._context, self._key, self._parsed
+        return bool(
+            library.secp256k1_ec_pubkey_parse(context, key, pubkey, len(pubkey))
+            and library.secp256k1_ecdsa_signature_parse_der(context, parsed, der, len(der))
+            and library.secp256k1_ecdsa_verify(context, parsed, digest, key)
+        )
+
+
+def ecdsa_verify_second(pubkey: bytes, digest: bytes, der: bytes) -> bool:
+    """Return what `SecondVerifier.verify` says."""
+    return SecondVerifier().verify(pubkey, digest, der)
 
 
 def even_point(point: bytes) -> bytes:

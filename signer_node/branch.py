@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import NamedTuple
 
 from custody import curve
@@ -19,7 +18,7 @@ from custody.wallet import MAX_KEPT_SCRIPTS, Network
 from signer_node.seed import SEED_BYTES, account_path
 
 _MASTER = b"Bitcoin seed"  # BIP-32
-KEPT_BRANCHES = 8  # a node has one key and two branches; tests have more
+KEPT_ACCOUNTS = 8  # a node has one key; tests have more
 
 
 class PublicChild(NamedTuple):
@@ -55,6 +54,26 @@ class PublicBranch:
         return found
 
 
+class PublicAccount:
+    """What is public of one account, its branches derived once each. A node has one; tests have more."""
+
+    def __init__(self, pubkey: bytes, chain_code: bytes) -> None:
+        self._pubkey, self._tweaks = pubkey, Tweaks(chain_code, pubkey)
+        self._branches: dict[int, PublicBranch] = {}
+
+    def tweak(self, number: int) -> bytes:
+        """Return what is added to the account's secret for a branch: the first 32 bytes; then its chain code."""
+        return self._tweaks.at(number)
+
+    def branch(self, number: int) -> PublicBranch:
+        """Return the public half of a branch. Raises as `PublicBranch.child`."""
+        found = self._branches.get(number)
+        if found is None:
+            tweak = self.tweak(number)
+            found = self._branches[number] = PublicBranch(curve.add_tweak(self._pubkey, tweak), tweak[32:])
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class Branch:
     """One branch of an account, private. secret: 32 bytes, never kept, printed or logged."""
@@ -76,15 +95,17 @@ def branches(seed: bytearray, network: Network, numbers: tuple[int, ...]) -> tup
     for step in account_path(network):  # hardened, all of them
         digest = hmac.digest(chain_code, b"\0" + secret + step.to_bytes(4, "big"), "sha512")
         secret, chain_code = curve.child_secret(secret, digest), digest[32:]
-    tweaks = Tweaks(chain_code, curve.public_key(secret))
-    found = []
-    for number in numbers:
-        tweak = tweaks.at(number)
-        own = curve.child_secret(secret, tweak)
-        found.append(Branch(own, _public(curve.public_key(own), tweak[32:])))
-    return tuple(found)
+    account = _kept.get(chain_code)
+    if account is None:
+        account = PublicAccount(curve.public_key(secret), chain_code)
+        if len(_kept) >= KEPT_ACCOUNTS:
+            _kept.clear()
+        _kept[chain_code] = account
+    return tuple(
+        Branch(curve.child_secret(secret, account.tweak(number)), account.branch(number)) for number in numbers
+    )
 
 
-@lru_cache(maxsize=KEPT_BRANCHES)
-def _public(pubkey: bytes, chain_code: bytes) -> PublicBranch:
-    return PublicBranch(pubkey, chain_code)
+# By chain code, which the extended public key holds and which only this seed gives: what stands here for another key
+# would make signatures that the second library refuses.
+_kept: dict[bytes, PublicAccount] = {}

@@ -42,16 +42,21 @@ def sign_and_drop(fetch: Callable[[], bytearray], network: Network, cleared: Cle
                 raise IntegrityError("KEY_NOT_MINE", f"input {at}: expected key {pubkey.hex()}, found another")
         # 2. Sign all. 3. A second library verifies each before any leaves.
         is_taproot = len(cleared.pubkeys[0]) == XONLY_BYTES
-        sign = curve.schnorr_sign if is_taproot else curve.ecdsa_sign
-        signed = [
-            sign(curve.child_secret(keys[branch].secret, child.tweak), digest)
+        jobs = [
+            (keys[branch].secret, child.tweak, digest)
             for (branch, _), child, digest in zip(cleared.paths, children, cleared.digests, strict=True)
         ]
+        signed = (
+            [curve.schnorr_sign(curve.child_secret(parent, tweak), digest) for parent, tweak, digest in jobs]
+            if is_taproot
+            else curve.ecdsa_sign_children(jobs)
+        )
+        verify = curve.SecondVerifier().verify
         for at, (child, digest, made) in enumerate(zip(children, cleared.digests, signed, strict=True)):
             if not (
                 curve.schnorr_verify_second(child.pubkey[1:], digest, made)
                 if is_taproot
-                else curve.ecdsa_verify_second(child.uncompressed, digest, made)
+                else verify(child.uncompressed, digest, made)
             ):
                 raise IntegrityError("SIGNATURE_WRONG", f"input {at}: the second library refuses our signature")
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 import bdkpython as bdk
@@ -282,16 +283,15 @@ def test_atk_071_wrong_signature_of_a_faulty_library_never_leaves(monkeypatch: p
     paths = tuple((fact.branch, fact.index) for fact in facts.inputs)
     pubkeys = tuple(BOOK.script(*path).pubkeys[0] for path in paths)
     cleared = ClearedInputs(sighashes(psbt, facts, BOOK), paths, pubkeys)
-    honest = curve.ecdsa_sign
-    calls: list[bytes] = []
+    honest = curve.ecdsa_sign_children
 
-    def glitch(secret: bytes, digest: bytes) -> bytes:
+    def glitch(jobs: Iterable[tuple[bytes, bytes, bytes]]) -> list[bytes]:
         """Sign the second digest with one bit of it flipped, as a fault would."""
-        calls.append(digest)
-        return honest(secret, digest if len(calls) == 1 else bytes([digest[0] ^ 1]) + digest[1:])
+        first, (secret, tweak, digest) = jobs
+        return honest([first, (secret, tweak, bytes([digest[0] ^ 1]) + digest[1:])])
 
     assert len(sign_and_drop(lambda: seed_of(0), NETWORK, cleared)) == 2
-    monkeypatch.setattr(curve, "ecdsa_sign", glitch)
+    monkeypatch.setattr(curve, "ecdsa_sign_children", glitch)
     seed = seed_of(0)
     with pytest.raises(IntegrityError, match="SIGNATURE_WRONG"):
         sign_and_drop(lambda: seed, NETWORK, cleared)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,7 +132,7 @@ async def test_atk_112_vault_answers_with_another_seed_signs_nothing(
 ) -> None:
     """The wallet holds the key of a seed that this server does not have: not one digest is signed."""
     wallets_seed = bytes(range(32))
-    monkeypatch.setattr(curve, "ecdsa_sign", _never)
+    monkeypatch.setattr(curve, "ecdsa_sign_children", _never)
 
     with pytest.raises(CustodyError) as refused:
         await open_backend(node.uri, node.access()).sign(cleared(wallets_seed))
@@ -139,5 +140,5 @@ async def test_atk_112_vault_answers_with_another_seed_signs_nothing(
     assert refused.value.code == "KEY_NOT_MINE"
 
 
-def _never(secret: bytes, digest: bytes) -> bytes:
+def _never(jobs: Iterable[tuple[bytes, bytes, bytes]]) -> list[bytes]:
     raise AssertionError("expected no signature")

@@ -100,7 +100,7 @@ async def test_sign_when_a_key_or_shape_is_wrong_signs_nothing(
     """The last input is the wrong one; not even the inputs before it are signed."""
     change, code = WRONG[wrong]
     signed: list[bytes] = []
-    monkeypatch.setattr(curve, "ecdsa_sign", lambda secret, digest: signed.append(digest))
+    monkeypatch.setattr(curve, "ecdsa_sign_children", lambda jobs: signed.extend(digest for _, _, digest in jobs))
     monkeypatch.setattr(curve, "schnorr_sign", lambda secret, digest: signed.append(digest))
 
     with pytest.raises(CustodyError) as refused:
@@ -115,7 +115,8 @@ async def test_sign_when_the_second_library_disagrees_releases_nothing(
     place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fault in the signing library costs the call, never a signature that leaks the key."""
-    monkeypatch.setattr(curve, f"{kind}_verify_second", lambda pubkey, digest, signature: False)
+    monkeypatch.setattr(curve, "schnorr_verify_second", lambda pubkey, digest, signature: False)
+    monkeypatch.setattr(curve.SecondVerifier, "verify", lambda self, pubkey, digest, der: False)
     asked = cleared(SEED) if kind == "ecdsa" else taproot(cleared(SEED))
 
     with pytest.raises(CustodyError) as refused:

@@ -80,6 +80,43 @@ def test_ecdsa_verify_given_another_spelling_says_no(name: str) -> None:
     assert not curve.ecdsa_verify(PUBKEY, DIGEST, WRONG_DER[name])
 
 
+def test_ecdsa_verify_given_any_flipped_bit_says_no() -> None:
+    """No byte of a signature can be written another way: the library reads DER alone."""
+    verify, point = curve.Verifier().verify, curve.parse_point(PUBKEY)
+    bent = [DER[:at] + bytes([DER[at] ^ 1 << bit]) + DER[at + 1 :] for at in range(len(DER)) for bit in range(8)]
+
+    assert verify(point, DIGEST, DER)
+    assert not any(verify(point, DIGEST, der) for der in bent)
+
+
+def test_ecdsa_sign_children_given_tweaks_signs_with_the_sums() -> None:
+    """One buffer for all of them: each signature is that of its own child's secret."""
+    tweaks = [bytes(31) + bytes([at]) for at in range(4)]
+    digests = [hashlib.sha256(tweak).digest() for tweak in tweaks]
+
+    made = curve.ecdsa_sign_children((SECRET, tweak, digest) for tweak, digest in zip(tweaks, digests, strict=True))
+
+    children = [curve.child_secret(SECRET, tweak) for tweak in tweaks]
+    assert made == [curve.ecdsa_sign(child, digest) for child, digest in zip(children, digests, strict=True)]
+
+
+WRONG_JOBS = {
+    "no secret": (bytes(32), bytes(32), DIGEST),
+    "short secret": (SECRET[1:], bytes(32), DIGEST),
+    "short tweak": (SECRET, bytes(31), DIGEST),
+    "tweak = n": (SECRET, ORDER.to_bytes(32, "big"), DIGEST),
+    "sum = 0": (SECRET, (ORDER - int.from_bytes(SECRET, "big")).to_bytes(32, "big"), DIGEST),
+    "long digest": (SECRET, bytes(32), DIGEST + b"\0"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_JOBS)
+def test_ecdsa_sign_children_given_one_that_cannot_be_signs_none(name: str) -> None:
+    """All or nothing: what is signed before the wrong one does not come back."""
+    with pytest.raises(ValueError, match="expected a secret"):
+        curve.ecdsa_sign_children([(SECRET, bytes(32), DIGEST), WRONG_JOBS[name]])
+
+
 UNCOMPRESSED = bytes(wally.ec_public_key_decompress(PUBKEY))
 WRONG_KEYS = {
     "empty": b"",
