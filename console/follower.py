@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from console.client import Client
 from console.memory import Memory
 from console.refusal import refuse
-from custody.audit import Frontier, Log, leaf_hash
+from custody.audit import Frontier, Log, leaf_hash, parse_checkpoint, parse_note
 from custody.errors import IntegrityError
-from custody.follow import State, advance, open_money_checkpoint, settled, start, time_of
+from custody.follow import State, advance, in_force, open_under, settled, start, time_of
 from custody.genesis import Genesis
 from custody.statements import Signed
 
@@ -47,30 +47,28 @@ async def follow(client: Client, genesis: Genesis, memory: Memory) -> Followed:
             whatever `custody.follow.advance` finds.
         UnavailableError: WITNESSES_MISSING and other reasons why there is no checkpoint now.
     """
-    # Plan: 1 a checkpoint under pinned keys · 2 every entry up to it · 3 it continues what I saw · 4 replay.
+    # Plan: 1 every entry up to the checkpoint · 2 it continues what I saw · 3 replay, which tells whose keys count ·
+    # 4 the checkpoint under those keys.
     note = await client.checkpoint(Log.MONEY)
-    begin = start(genesis)
-    cosigned = open_money_checkpoint(begin, note)
-    entries, statements = await _entries(client, cosigned.checkpoint.size)
+    entries, statements = await _entries(client, parse_checkpoint(parse_note(note).body).size)
     _check_continues(entries, memory)
-    state = advance(begin, entries, {signed.digest: signed for signed in statements}, note)
-    vouched_at = cosigned.oldest_counted(genesis.policy.roots.w)
-    if vouched_at is None:  # open_money_checkpoint counted them already
+    state = advance(start(genesis), entries, {signed.digest: signed for signed in statements}, note)
+    vouched, cosigned = open_under(state, note)
+    vouched_at = cosigned.oldest_counted(vouched.policy.roots.w)
+    if vouched_at is None:  # `open_under` counted them already
         raise IntegrityError("CHECKPOINT_UNDERSIGNED", "expected enough cosignatures")
-    return Followed(settled(state, time_of(cosigned)), note, vouched_at)
+    return Followed(in_force(settled(state, time_of(cosigned)), vouched_at), note, vouched_at)
 
 
 def require_fresh(followed: Followed, now: int) -> State:
     """Return the state to decide by.
 
     Raises:
-        RefusedHereError: STALE, or RULES_NOT_FOLLOWED after a change of rules that this version cannot follow.
+        RefusedHereError: STALE.
     """
     if not followed.is_fresh(now):
         age = followed.age_s(now)
         refuse("STALE", f"a checkpoint that witnesses vouched for in the last {FRESH_SECONDS} s", f"one {age} s old")
-    if followed.state.rules_changed:
-        refuse("RULES_NOT_FOLLOWED", "the rules of the genesis", f"a change in entry {followed.state.rules_changed[0]}")
     return followed.state
 
 

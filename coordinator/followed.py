@@ -6,7 +6,7 @@ from coordinator.store.port import LogStore
 from custody.audit import Log
 from custody.entries import parse_entry, statements_of
 from custody.errors import IntegrityError
-from custody.follow import State, append, open_money_checkpoint, settled, start, time_of
+from custody.follow import State, append, in_force, open_money_checkpoint, settled, start, time_of
 from custody.genesis import Genesis
 from custody.statements import Signed
 
@@ -33,7 +33,7 @@ class Followed:
         it in the next WITNESS entry; `now` (UTC seconds) while there is none.
         """
         state = await self._catch_up()
-        return settled(state, await self._tail_time(state, now))
+        return in_force(settled(state, await self._tail_time(state, now)), now)
 
     async def unsettled(self) -> State:
         """Return the state of everything that is durable, with its tail: what more entries can be followed onto."""

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field, replace
 
 from custody.address import script_of
 from custody.approval import read_approval
-from custody.audit import Cosigned, Frontier, WitnessKey, leaf_hash, open_checkpoint
+from custody.audit import (
+    Cosigned,
+    Frontier,
+    WitnessKey,
+    leaf_hash,
+    open_checkpoint,
+    parse_checkpoint,
+    parse_note,
+)
 from custody.entries import (
     Document,
     EntryKind,
@@ -30,13 +38,14 @@ from custody.entries import (
     read_unfreeze,
     statements_of,
 )
-from custody.errors import IntegrityError, MalformedError
+from custody.errors import CustodyError, IntegrityError, MalformedError
 from custody.genesis import Genesis
+from custody.governing import Rules, succeed
 from custody.people import verify_people
 from custody.policy import Policy
 from custody.policy.budgets import Spent
 from custody.quorum import key_holders
-from custody.statements import Kind, Signed
+from custody.statements import Signed
 from custody.transaction import TxOut
 from custody.withdrawal import RelationKind, Withdrawal, read_withdrawal
 
@@ -75,13 +84,13 @@ class State:
     """What a follower knows after `frontier.size` entries.
 
     spent: `releases` as the budgets of `policy` count them.  releases, notices (withdrawal digest, T): settled only.
-    stops, freezes: from the moment they are in the log.  lifted: freeze ids that are dead.  rules_changed: indices of
-    verified rule documents (not followed by this version).
+    stops, freezes: from the moment they are in the log.  lifted: freeze ids that are dead.
+    rules: as of the last settled entry; `in_force` moves them on.
     """
 
     genesis: Genesis
     frontier: Frontier
-    policy: Policy
+    rules: Rules
     spent: Spent = field(compare=False, repr=False)
     event_size: int = 0
     releases: tuple[Released, ...] = ()
@@ -89,8 +98,12 @@ class State:
     stops: tuple[StopStatement, ...] = ()
     freezes: tuple[Frozen, ...] = ()
     lifted: frozenset[bytes] = frozenset()
-    rules_changed: tuple[int, ...] = ()
     tail: tuple[Pending, ...] = ()
+
+    @property
+    def policy(self) -> Policy:
+        """The rules in force."""
+        return self.rules.policy
 
     @property
     def size(self) -> int:
@@ -128,22 +141,75 @@ class State:
 
 def start(genesis: Genesis) -> State:
     """Return the state of a follower that has seen nothing: a node starts its log at size 0."""
-    return State(genesis, Frontier(), genesis.policy, Spent(genesis.policy))
+    return State(genesis, Frontier(), Rules(genesis.policy), Spent(genesis.policy))
+
+
+def in_force(state: State, at: int) -> State:
+    """Return `state` under the rules of `at` (UTC seconds): a loosening that is due by then has taken effect."""
+    return _under(state, state.rules.at(at))
+
+
+def governed(state: State, at: int) -> State:
+    """Return `state` under the rules of `at`, the tail's rule documents taken as first seen then; only to judge by.
+
+    Whoever follows on goes on from `state`: the tail gets its true T from a WITNESS entry.
+    """
+    rules = state.rules
+    for pending in state.tail:
+        if pending.entry.kind is EntryKind.RULE:
+            rules = _succeed(replace(state, rules=rules), pending, at).rules
+    return _under(state, rules.at(at))
+
+
+def _under(state: State, rules: Rules) -> State:
+    """Return `state` under `rules`, its past counted by their budgets."""
+    if rules is state.rules:
+        return state
+    return replace(state, rules=rules, spent=state.spent.under(rules.policy))
+
+
+def open_under(state: State, note: str) -> tuple[State, Cosigned]:
+    """Return `note` opened, and `state` under the rules whose keys must vouch at the time that it bears.
+
+    From the moment a waiting document is due, its log key and witnesses count, and the former ones no more. Which
+    moment a checkpoint is of, its oldest counted cosignature says.
+
+    Raises:
+        MalformedError, IntegrityError: what the note lacks, by code; CHECKPOINT_UNDERSIGNED for too few witnesses,
+            CHECKPOINT_RULES where only keys of another time vouch.
+    """
+    if not state.rules.waiting:
+        return state, _open(state, note)[0]
+    due = state.rules.waiting[0].due
+    failures: list[CustodyError] = []
+    for candidate, is_later in ((state, False), (in_force(state, due), True)):
+        try:
+            cosigned, vouched_at = _open(candidate, note)
+        except (MalformedError, IntegrityError) as error:
+            failures.append(error)
+            continue
+        if (vouched_at >= due) == is_later:
+            return candidate, cosigned
+    if len(failures) < 2:
+        raise IntegrityError("CHECKPOINT_RULES", "expected the log key and witnesses of its time, found others")
+    raise failures[0]
 
 
 def open_money_checkpoint(state: State, note: str) -> Cosigned:
-    """Return `note` opened under the log and witness keys of the rules in force, with at least w cosignatures.
+    """Return `note` opened as `open_under` does."""
+    return open_under(state, note)[1]
 
-    Raises:
-        MalformedError, IntegrityError: what the note lacks, by code; CHECKPOINT_UNDERSIGNED for too few witnesses.
-    """
+
+def _open(state: State, note: str) -> tuple[Cosigned, int]:
+    """Return `note` under the keys of `state`, and by when w of them vouched."""
     roots = state.policy.roots
     cosigned = open_checkpoint(note, roots.log_key, state.genesis.origin("money"), witness_keys(state.policy))
-    if cosigned.oldest_counted(roots.w) is None:
+    oldest = cosigned.oldest_counted(roots.w)
+    if oldest is None:
         raise IntegrityError(
             "CHECKPOINT_UNDERSIGNED", f"expected {roots.w} witnesses' cosignatures, found {len(cosigned.counted)}"
         )
-    return cosigned
+    return cosigned, oldest
 
 
 def witness_keys(policy: Policy) -> tuple[WitnessKey, ...]:
@@ -171,14 +237,15 @@ def advance(state: State, entries: Sequence[bytes], statements: Mapping[bytes, S
         IntegrityError: ROLLED_BACK, LOG_FORK, CHECKPOINT_UNDERSIGNED, MISSING_BODY, ...
         MalformedError: an entry, note or statement is not what it claims to be.
     """
-    cosigned = open_money_checkpoint(state, note)
-    if cosigned.checkpoint.size < state.size:
-        raise IntegrityError("ROLLED_BACK", f"expected size >= {state.size}, found {cosigned.checkpoint.size}")
-    for raw in entries:
+    claimed = parse_checkpoint(parse_note(note).body).size
+    if claimed < state.size:
+        raise IntegrityError("ROLLED_BACK", f"expected size >= {state.size}, found {claimed}")
+    for raw in entries:  # first: they tell whose keys vouch for the checkpoint behind them
         state = append(state, raw, statements)
-    if cosigned.checkpoint.size != state.size:
-        raise IntegrityError("LOG_SIZE", f"expected entries up to {cosigned.checkpoint.size}, found {state.size}")
-    if state.size and cosigned.checkpoint.root != state.frontier.root:
+    checkpoint = open_money_checkpoint(state, note).checkpoint
+    if checkpoint.size != state.size:
+        raise IntegrityError("LOG_SIZE", f"expected entries up to {checkpoint.size}, found {state.size}")
+    if state.size and checkpoint.root != state.frontier.root:
         raise IntegrityError("LOG_FORK", f"expected the root of my {state.size} entries, found another")
     return state
 
@@ -222,7 +289,7 @@ def _settle_all(state: State, entry: MoneyEntry) -> State:
 
 
 def _settle(state: State, pending: Pending, t: int) -> State:
-    body = pending.entry.body
+    state, body = in_force(state, t), pending.entry.body
     if isinstance(body, Release):
         if _is_admissible(state, body, pending.statements, t):
             released = Released(pending.index, body, t)
@@ -237,11 +304,20 @@ def _settle(state: State, pending: Pending, t: int) -> State:
             return _date_freeze(state, signed, t)
         if pending.entry.kind is EntryKind.UNFREEZE:
             return _unfreeze(state, signed, t)
+        if pending.entry.kind is EntryKind.RULE:
+            return _succeed(state, pending, t)
     return state
 
 
+def _succeed(state: State, pending: Pending, t: int) -> State:
+    """Take a rule document: only its T tells which version is in effect, and who is in office."""
+    assert isinstance(pending.entry.body, Document)  # noqa: S101 - parse_entry pairs kind and body
+    signed = pending.statements[pending.entry.body.statement]
+    return _under(state, succeed(state.rules, state.genesis, signed, pending.index, t))
+
+
 def _count_at_once(state: State, pending: Pending) -> State:
-    """Take what protects: stops, freezes and rule documents count from their index on, not only from T."""
+    """Take what protects: stops and freezes count from their index on, not only from T."""
     body = pending.entry.body
     if isinstance(body, Stop):
         stop = read_stop(pending.statements[body.statement])
@@ -254,8 +330,6 @@ def _count_at_once(state: State, pending: Pending) -> State:
         signed = pending.statements[body.statement]
         if pending.entry.kind is EntryKind.FREEZE:
             return _freeze(state, signed)
-        if pending.entry.kind is EntryKind.RULE and may_change_rules(state.policy, signed):
-            return replace(state, rules_changed=(*state.rules_changed, pending.index))
     return state
 
 
@@ -267,12 +341,6 @@ def may_stop(state: State, stop: StopStatement, signed: Signed) -> bool:
 def may_freeze(policy: Policy, by: str, signed: Signed) -> bool:
     """Return whether `signed` is by `by`, who is in a group that may freeze."""
     return by in key_holders(policy, signed, groups=policy.admin.freeze.groups)
-
-
-def may_change_rules(policy: Policy, signed: Signed) -> bool:
-    """Return whether enough admins of the rules in force signed the document `signed`."""
-    quorum = policy.admin.change_quorum
-    return signed.kind is Kind.RULES and len(key_holders(policy, signed, groups=quorum.groups)) >= quorum.threshold
 
 
 def _freeze(state: State, signed: Signed) -> State:

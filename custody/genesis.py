@@ -169,8 +169,7 @@ def parse_genesis(signed: Signed) -> Genesis:
         signed=signed,
     )
     _check_agreement(genesis)
-    if purpose is Purpose.PRODUCTION:
-        _check_production(genesis)
+    check_production(genesis, genesis.policy)
     return genesis
 
 
@@ -269,9 +268,19 @@ def _check_agreement(genesis: Genesis) -> None:
         raise MalformedError("GENESIS_NODE", "expected a different identity key for each node")
 
 
-def _check_production(genesis: Genesis) -> None:
-    """Numbers that a demo may ignore: f against colluding nodes, and no host with m keys."""
-    roots = genesis.policy.roots
+def check_production(genesis: Genesis, policy: Policy) -> None:
+    """Prove the numbers that a demo may ignore: f against colluding nodes, and no host with m keys.
+
+    Args:
+        genesis: whose wallets and purpose count.
+        policy: its own rules, or a later version of them.
+
+    Raises:
+        MalformedError: GENESIS_F or GENESIS_HOST.
+    """
+    if genesis.purpose is Purpose.DEMO:
+        return
+    roots = policy.roots
     witnessing = sum(1 for node in roots.nodes if node.witness_key is not None)
     for wallet in genesis.wallets:
         threshold = wallet.wallet.threshold

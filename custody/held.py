@@ -24,7 +24,8 @@ from custody.entries import (
 )
 from custody.errors import MalformedError, Refused
 from custody.fields import Fields
-from custody.follow import State, append, may_change_rules, may_stop, settled
+from custody.follow import State, append, governed, may_stop, settled
+from custody.governing import successor_of
 from custody.quorum import key_holders
 from custody.statements import Kind, Signed, sign
 
@@ -44,10 +45,14 @@ class Held:
 def check_posted(state: State, signed: Signed, now: int) -> Refused | None:
     """Return why `signed` is not worth holding under the rules in force at `now`, or None.
 
-    Codes: POSTED_KIND, POSTED_SIGNATURE, or what the statement's fields say.
+    Codes: POSTED_KIND, POSTED_SIGNATURE, a RULES_ code, or what the statement's fields say.
     """
+    state = governed(state, now)
     if signed.kind not in _ENTRY_KINDS and signed.kind not in _STOPS:
         return Refused("POSTED_KIND", "a freeze, unfreeze, stop, reject or rule document", signed.kind.name)
+    if signed.kind is Kind.RULES:
+        found = successor_of(state.rules, state.genesis, signed, now)
+        return found if isinstance(found, Refused) else None
     try:
         stands = _stands(state, signed, now)
     except MalformedError as error:
@@ -64,8 +69,6 @@ def _stands(state: State, signed: Signed, now: int) -> bool:
     if signed.kind is Kind.UNFREEZE:
         people = key_holders(state.policy, signed, groups=admin.unfreeze.groups, at=now)
         return read_unfreeze(signed).genesis == genesis and len(people) >= admin.unfreeze.threshold
-    if signed.kind is Kind.RULES:
-        return may_change_rules(state.policy, signed)
     return may_stop(state, read_stop(signed), signed)
 
 
@@ -82,7 +85,9 @@ def entry_of(signed: Signed) -> tuple[EntryKind, Body]:
 def is_moot(state: State, signed: Signed, now: int) -> bool:
     """Return whether logging `signed` would change nothing any more: it counts in the log, or what it says is dead."""
     if signed.kind is Kind.RULES:
-        return bool(state.rules_changed)  # signers of this version stop at the first one: another changes nothing
+        rules = governed(state, now).rules
+        waits = any(waiting.policy.hash == signed.digest for waiting in rules.waiting)
+        return waits or isinstance(successor_of(rules, state.genesis, signed, now), Refused)
     if signed.kind in _STOPS:
         said = read_stop(signed)
         told = [stop for stop in state.stops if stop.withdrawal_digest == said.withdrawal_digest]

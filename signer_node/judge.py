@@ -17,7 +17,7 @@ from custody.decide import Case as PolicyCase
 from custody.entries import Release, parse_entry
 from custody.errors import CustodyError, Refused
 from custody.facts import Facts, ShapeLimits, check_matches, own_payees, read_facts
-from custody.follow import State, advance, family_of, open_money_checkpoint, settled, time_of
+from custody.follow import State, advance, family_of, in_force, open_money_checkpoint, open_under, settled, time_of
 from custody.genesis import Genesis, GenesisWallet
 from custody.held import Held, with_held
 from custody.interval import Interval
@@ -164,9 +164,9 @@ def prove(
     bundle: Bundle, me: Pinned, state: State, moment: Moment, mine: tuple[OwnSignature, ...], book: ScriptBook
 ) -> Case | Refused:
     """Steps 2, 1 and 3: time, rules, the logged release, and the coins; everything later steps stand on."""
-    fresh = open_money_checkpoint(state, bundle.log.note)
-    time = interval_of(state, fresh, moment)
-    if refused := is_fresh(state, me, fresh, moment, time):
+    vouched, fresh = open_under(state, bundle.log.note)
+    time = interval_of(vouched, fresh, moment)
+    if refused := is_fresh(vouched, me, fresh, moment, time):
         return refused
     logged = release_is_logged(bundle, state, time)
     if isinstance(logged, Refused):
@@ -227,10 +227,8 @@ def is_fresh(state: State, me: Pinned, fresh: Cosigned, moment: Moment, time: In
 
 
 def rules_stand(state: State, me: Pinned, time: Interval) -> Refused | None:
-    """Step 1: rules that this node could follow, in effect and not past `not_after`; not frozen."""
+    """Step 1: the newest rules, in effect and not past `not_after`; not frozen."""
     policy = state.policy
-    if state.rules_changed:
-        return Refused("RULES_NOT_FOLLOWED", "rules of the genesis", f"a rule document at {state.rules_changed[0]}")
     if time.lo < policy.effective_from or time.hi >= policy.not_after:
         return Refused("RULES_EXPIRED", f"{policy.effective_from}..{policy.not_after}", f"{time.lo}..{time.hi}")
     if state.is_frozen(time.lo):
@@ -252,7 +250,7 @@ def release_is_logged(bundle: Bundle, state: State, time: Interval) -> tuple[Sta
         return Refused(
             "COVERING_OTHER", "the first checkpoint of the same log size", f"size {covering.checkpoint.size}"
         )
-    settled_state = settled(state, time_of(covering))
+    settled_state = in_force(settled(state, time_of(covering)), time.lo)  # delays run out by lo
     found = next((r for r in settled_state.releases if r.index == bundle.release_index), None)
     if found is None:
         return Refused("RELEASE_INADMISSIBLE", f"a release that counts at index {bundle.release_index}", "none")
@@ -264,8 +262,9 @@ def release_is_logged(bundle: Bundle, state: State, time: Interval) -> tuple[Sta
             return Refused("INCLUSION", f"a proof of entry {bundle.release_index} in size {fresh.size}", "another")
         entry_time = parse_entry(raw).time
     age_s = time.hi - found.t
-    if age_s > state.policy.limits.bundle_max_age_s:
-        return Refused("RELEASE_STALE", f"a release at most {state.policy.limits.bundle_max_age_s} s old", f"{age_s} s")
+    longest_s = settled_state.policy.limits.bundle_max_age_s
+    if age_s > longest_s:
+        return Refused("RELEASE_STALE", f"a release at most {longest_s} s old", f"{age_s} s")
     if abs(entry_time - found.t) > ENTRY_TIME_TOLERANCE_S:
         return Refused("ENTRY_TIME", f"within {ENTRY_TIME_TOLERANCE_S} s of {found.t}", str(entry_time))
     return settled_state, entry_time, found.release, found.t

@@ -108,6 +108,8 @@ class World:
     entries: list[bytes] = field(default_factory=list)
     statements: dict[bytes, Signed] = field(default_factory=dict)
     covering: str = ""
+    log_seed: bytes = LOG_SEED
+    witness: tuple[str, bytes] = ("witness", WITNESS_SEED)
 
     @property
     def wallet(self) -> Wallet:
@@ -180,8 +182,8 @@ class World:
         for raw in self.entries[:size]:
             tree = tree.append(leaf_hash(raw))
         checkpoint = Checkpoint(self.genesis.origin("money"), tree.size, tree.root)
-        note = sign_checkpoint(checkpoint, LOG_SEED)
-        return with_lines(note, [cosign(note, "witness", WITNESS_SEED, self.now if at is None else at)])
+        note = sign_checkpoint(checkpoint, self.log_seed)
+        return with_lines(note, [cosign(note, *self.witness, self.now if at is None else at)])
 
     def freeze(self, by: str = "dave", freeze_id: bytes = b"\x01" * 16) -> int:
         """Append a freeze by `by`."""

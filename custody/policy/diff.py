@@ -21,10 +21,10 @@ from custody.policy.document import (
     Rule,
     RuleKind,
 )
-from custody.policy.duties import Obligations, VoteTree
+from custody.policy.duties import Obligations, StagedVotes, Votes, VoteTree
 from custody.policy.implies import asks_more, at_least, at_most, conjuncts, fits, implies, is_known
-from custody.policy.match import bounds_fee, leaves
-from custody.policy.terms import DestinationClass, DestinationTerm, InitiatorTerm, NotTerm, Term, TimeTerm
+from custody.policy.match import bounds_fee, coordinator_only, leaves
+from custody.policy.terms import DestinationClass, DestinationTerm, InitiatorTerm, NotTerm, Operation, Term, TimeTerm
 
 _NAMES_OF_THE_VERSION = frozenset({"hash", "version", "prev_hash"})  # they differ always and say nothing
 
@@ -199,11 +199,11 @@ def _trees(rule: Rule) -> tuple[VoteTree, ...]:
     return tuple(tree for tree in (asked, lifting) if tree is not None)
 
 
-def _votes(tree: VoteTree) -> Iterator[Any]:
-    parts = getattr(tree, "parts", None)
-    if parts is None:
+def _votes(tree: VoteTree) -> Iterator[Votes]:
+    if isinstance(tree, Votes):
         yield tree
-    for part in parts or ():
+        return
+    for part in tree.stages if isinstance(tree, StagedVotes) else tree.parts:
         yield from _votes(part)
 
 
@@ -302,10 +302,10 @@ def _one_sided(path: str, before: Rule | None, after: Rule | None) -> Change:
 
 def _rule(path: str, old: Rule, new: Rule, policy: Policy) -> Iterator[Change]:
     """Compare a rule of one kind and mode, field by field."""
-    allows = old.kind is RuleKind.ALLOW
+    allows, plain = old.kind is RuleKind.ALLOW, old.operations == (Operation.WITHDRAWAL,)
     judge: dict[str, Callable[[Any, Any], bool]] = {
         "match": lambda theirs, mine: (
-            _allows_less(theirs, mine, policy) if allows else _holds_more(theirs, mine, policy)
+            plain and (_allows_less(theirs, mine, policy) if allows else _holds_more(theirs, mine, policy))
         ),
         "not_before": (lambda theirs, mine: at_least(theirs, mine)) if allows else (lambda t, m: at_least(m, t)),
         "expires_at": (lambda theirs, mine: at_most(theirs, mine)) if allows else (lambda t, m: at_most(m, t)),
@@ -332,6 +332,8 @@ def _allows_less(new: Term, old: Term, policy: Policy) -> bool:
 
 def _holds_more(new: Term, old: Term, policy: Policy) -> bool:
     """Return whether a restriction that matches `new` applies, or lacks a fact, wherever one that matches `old` did."""
+    if coordinator_only(new) and not coordinator_only(old):
+        return False  # signers skip what they cannot judge
     given, asked = conjuncts(old), conjuncts(new)
     return all(is_known(part, policy) for part in given if part not in asked) and implies(old, new)
 

@@ -71,7 +71,9 @@ def is_known(term: Term, policy: Policy) -> bool:
     if isinstance(term, DestinationTerm):  # whether a payee is our own wallet, not every caller knows
         is_listed = set(term.lists) <= {found.name for found in policy.lists}
         return is_listed and term.kind in (None, DestinationClass.LISTED)
-    return isinstance(term, AmountTerm | FeeTerm | ShapeTerm | NoPaymentsTerm | RelationTerm)
+    if isinstance(term, ShapeTerm):
+        return not term.script_types
+    return isinstance(term, AmountTerm | FeeTerm | NoPaymentsTerm | RelationTerm)
 
 
 def asks_more(new: VoteTree, old: VoteTree) -> bool:
@@ -134,7 +136,7 @@ _LEAVES: Mapping[type, Mapping[str, Fits]] = {
     InitiatorTerm: {"users": _subset, "groups": _subset, "services": _subset},  # any one of them is enough
     AmountTerm: {"min_sats": at_least, "max_sats": at_most, "per_output_max_sats": at_most},
     FeeTerm: {"max_sats": at_most, "max_sat_vb": at_most, "min_sat_vb": at_least, "max_pct_of_amount": at_most},
-    ShapeTerm: {"max_inputs": at_most, "max_outputs": at_most, "max_vbytes": at_most},
+    ShapeTerm: {"max_inputs": at_most, "max_outputs": at_most, "max_vbytes": at_most, "script_types": part_of},
     RelationTerm: {"kinds": _subset},
     TimeTerm: {"days": part_of, "hours": part_of},
 }
@@ -149,4 +151,6 @@ _VOTES: Mapping[str, Fits] = {
     "seen": lambda new, old: new >= old,
     "blind": lambda new, old: not new,
     "lifetime_s": at_most,
+    "distinct_orgs": lambda new, old: new,
+    "device_bound": lambda new, old: new,
 }

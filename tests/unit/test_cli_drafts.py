@@ -1,7 +1,5 @@
 """From the words of a command line to a statement; from the log to "already paid"; from answers to values."""
 
-from dataclasses import replace
-
 import pytest
 
 from console.drafts import already_paid, check_me, names_of, outputs_of, read_payment, read_relation
@@ -111,14 +109,6 @@ def test_require_fresh_given_an_old_checkpoint_says_stale() -> None:
         with pytest.raises(RefusedHereError) as found:
             require_fresh(followed, now)
         assert found.value.code == "STALE"
-
-
-def test_require_fresh_after_a_change_of_rules_refuses() -> None:
-    """This version follows the rules of the genesis only."""
-    state = replace(World(GENESIS).state(), rules_changed=(4,))
-    with pytest.raises(RefusedHereError) as found:
-        require_fresh(Followed(state, "", NOW), NOW)
-    assert found.value.code == "RULES_NOT_FOLLOWED"
 
 
 def view_message(**changes: object) -> withdrawal_pb2.Withdrawal:

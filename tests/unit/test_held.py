@@ -24,6 +24,7 @@ from custody.held import (
 )
 from custody.statements import Kind, Signed, endorse, sign
 from tests.fakes.rules import DAY, NOW, PAY, seed_of
+from tests.governing import CLOSED, OPEN_ALL, after, document_of, log_rules, signed_rules, with_rule
 from tests.watchers import freeze_by, genesis_with, veto_by
 from tests.world import World, approval, make_genesis, signed_by_initiator
 
@@ -46,10 +47,8 @@ def unfreeze_by(*people: str, freeze_id: bytes = b"\x05" * 16) -> Signed:
 
 
 def rules_by(*people: str) -> Signed:
-    """Return some rule document that `people` signed."""
-    signed = sign(Kind.RULES, {"version": 2}, seed_of(people[0]))
-    more = tuple(endorse(Kind.RULES, signed.raw, seed_of(name)) for name in people[1:])
-    return replace(signed, endorsements=signed.endorsements + more)
+    """Return a version that tightens, signed by `people`."""
+    return signed_rules(after(document_of(GENESIS), with_rule(CLOSED)), *people)
 
 
 POSTED: dict[str, tuple[Callable[[World], Signed], str]] = {
@@ -65,8 +64,8 @@ POSTED: dict[str, tuple[Callable[[World], Signed], str]] = {
     "unfreeze_by_one": (lambda w: unfreeze_by("erin"), "POSTED_SIGNATURE"),
     "veto": (lambda w: veto_by("bob", w.withdrawal(), NOW), ""),
     "veto_by_a_stranger": (lambda w: veto_by("mallory", w.withdrawal(), NOW), "POSTED_SIGNATURE"),
-    "rules": (lambda w: rules_by("erin", "frank"), ""),
-    "rules_by_one": (lambda w: rules_by("erin"), "POSTED_SIGNATURE"),
+    "rules": (lambda w: rules_by("erin", "frank", "grace"), ""),
+    "rules_without_a_quorum": (lambda w: rules_by("erin", "frank"), "RULES_QUORUM"),
     "approval": (lambda w: approval(w.withdrawal(), "bob", NOW), "STOP_CAUSE"),
     "withdrawal": (lambda w: signed_by_initiator(w.withdrawal()), "POSTED_KIND"),
     "not_a_freeze": (lambda w: sign(Kind.FREEZE, {"by": "dave"}, seed_of("dave")), "FIELD_MISSING"),
@@ -121,6 +120,21 @@ def test_is_moot_given_a_stop_is_moot_once_the_withdrawal_is_stopped(world: Worl
     assert is_moot(world.state(), veto, NOW)
 
 
+def test_is_moot_given_rules_is_moot_once_logged_or_overtaken(world: World) -> None:
+    """A rules document counts in force, waits, or follows a version that is in effect no more."""
+    tighten = rules_by("erin", "frank", "grace")
+    loosen = signed_rules(after(document_of(GENESIS), with_rule(OPEN_ALL)))
+    assert not is_moot(world.state(), tighten, NOW)
+    log_rules(world, loosen)
+    assert is_moot(world.state(), loosen, NOW)
+    assert not is_moot(world.state(), tighten, NOW)
+    log_rules(world, tighten)
+    assert is_moot(world.state(), tighten, NOW)
+    assert is_moot(
+        world.state(), signed_rules(after(document_of(GENESIS), with_rule(OPEN_ALL), not_after=NOW + 5)), NOW
+    )
+
+
 def test_withheld_given_a_minute_names_what_the_log_leaves_out(world: World) -> None:
     """Held for less than 60 s, or logged, nothing is withheld."""
     held = Held(freeze_by("dave", GENESIS, NOW, b"\x01" * 16), NOW)
@@ -145,7 +159,10 @@ def test_with_held_given_an_unfreeze_or_rules_changes_nothing(world: World) -> N
     """What loosens counts in the log alone."""
     world.freeze("dave")
     before = world.state()
-    held = [Held(unfreeze_by("erin", "frank", freeze_id=b"\x01" * 16), NOW), Held(rules_by("erin", "frank"), NOW)]
+    held = [
+        Held(unfreeze_by("erin", "frank", freeze_id=b"\x01" * 16), NOW),
+        Held(rules_by("erin", "frank", "grace"), NOW),
+    ]
 
     assert with_held(before, held) == before
 

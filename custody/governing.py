@@ -1,0 +1,147 @@
+"""Which rules are in force, which wait, and what the next version must be: pure, a function of documents and times.
+
+A document is judged by the admins of the version IN EFFECT that it replaces. What only tightens takes effect where it
+stands in the log; what loosens waits the delay of the version that it replaces, and dies when another takes effect
+first. Times are T(e): when witnesses first saw the entry (protocol.md "Rules, freeze").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from custody.canonical import decode
+from custody.errors import MalformedError, Refused
+from custody.genesis import Genesis, check_production
+from custody.policy import Policy, parse_policy
+from custody.policy.diff import Diff, Verdict, diff
+from custody.quorum import key_holders
+from custody.statements import Kind, Signed
+
+PENDING_EXPIRY_S = 7 * 86_400  # policy.md "Admin": a change that nobody carries through within a week is asked for anew
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A loosening that its admins signed. index: of its entry.  due: when it takes effect, UTC seconds."""
+
+    index: int
+    policy: Policy
+    due: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """policy: in force.  waiting: the first to take effect first.  past: what was in force before, version 1 first."""
+
+    policy: Policy
+    waiting: tuple[Waiting, ...] = ()
+    past: tuple[Policy, ...] = ()
+
+    @property
+    def versions(self) -> tuple[Policy, ...]:
+        """Everything that is or was in force, version 1 first."""
+        return (*self.past, self.policy)
+
+    def at(self, t: int) -> Rules:
+        """Return the rules at `t` (UTC seconds): a document that is due takes effect, and all others die with it."""
+        if not self.waiting or t < self.waiting[0].due:
+            return self
+        return self.replaced_by(self.waiting[0].policy)
+
+    def replaced_by(self, policy: Policy) -> Rules:
+        """Return the rules once `policy` took effect: nothing waits any more."""
+        return Rules(policy, (), self.versions)
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """A document that may follow. due: when it takes effect, UTC seconds; no later than its T: at once."""
+
+    policy: Policy
+    changes: Diff
+    due: int
+
+
+def successor_of(rules: Rules, genesis: Genesis, signed: Signed, t: int) -> Successor | Refused:
+    """Return what `signed` does to `rules` when witnesses first see it at `t`, or why it does nothing.
+
+    Args:
+        rules: in force at `t`.
+        genesis: whose rules they are.
+        signed: a rules document with the signatures of its admins.
+        t: UTC seconds.
+    """
+    # Plan: 1 it follows the version in effect · 2 enough of THAT version's admins, in office now · 3 safe numbers ·
+    #       4 when it takes effect.
+    try:
+        policy = read_rules(signed)
+        if refused := follows(rules.policy, policy):
+            return refused
+        missing = missing_signatures(rules.policy, signed, t)
+        if missing:
+            return Refused("RULES_QUORUM", f"{missing} more admins of version {rules.policy.version}", "too few")
+        check_production(genesis, policy)
+    except MalformedError as error:
+        return Refused(error.code, "a rules document", error.message)
+    changes = diff(rules.policy, policy)
+    due = takes_effect(rules.policy, policy, changes, t)
+    return due if isinstance(due, Refused) else Successor(policy, changes, due)
+
+
+def follows(old: Policy, new: Policy) -> Refused | None:
+    """Return why `new` is not the next version of `old`, or None."""
+    if (new.policy_id, new.network) != (old.policy_id, old.network):
+        found = f"{new.policy_id} on {new.network}"
+        return Refused("RULES_OTHER", f"a version of {old.policy_id} on {old.network}", found)
+    if new.version != old.version + 1:
+        return Refused("RULES_VERSION", f"version {old.version + 1}", f"version {new.version}")
+    if new.prev_hash != old.hash:
+        return Refused("RULES_PREV", f"prev_hash {old.hash.hex()}, which is in effect", new.prev_hash.hex())
+    return None
+
+
+def missing_signatures(policy: Policy, signed: Signed, t: int) -> int:
+    """Return how many more admins of `policy` must sign, in office at `t`.
+
+    With `exclude_author` the author does not count; nobody can prove who that is, so one more must sign.
+    """
+    quorum = policy.admin.change_quorum
+    needed = quorum.threshold + (1 if quorum.exclude_author else 0)
+    return max(0, needed - len(key_holders(policy, signed, groups=quorum.groups, at=t)))
+
+
+def takes_effect(old: Policy, new: Policy, changes: Diff, t: int) -> int | Refused:
+    """Return when a document first seen at `t` takes effect: `t`, or after the delay of `old`; or that it is too late.
+
+    `effective_from` can only put off: what is back-dated waits all the same.
+    """
+    if changes.verdict is not Verdict.LOOSENS or (changes.only_extends and t < old.not_after):
+        return t
+    waited = t + old.admin.loosen_delay_s
+    if t >= new.effective_from + PENDING_EXPIRY_S or new.effective_from >= waited + PENDING_EXPIRY_S:
+        within = f"effective_from within {PENDING_EXPIRY_S} s of {t} or of the end of its delay"
+        return Refused("RULES_DATES", within, str(new.effective_from))
+    return max(waited, new.effective_from)
+
+
+def succeed(rules: Rules, genesis: Genesis, signed: Signed, index: int, t: int) -> Rules:
+    """Return the rules after the RULE entry `index` with its T `t`; as they were where the document does nothing."""
+    rules = rules.at(t)
+    if any(waiting.policy.hash == signed.digest for waiting in rules.waiting):
+        return rules  # logged twice: its delay runs from the first
+    found = successor_of(rules, genesis, signed, t)
+    if isinstance(found, Refused):
+        return rules
+    waiting = sorted((*rules.waiting, Waiting(index, found.policy, found.due)), key=lambda w: (w.due, w.index))
+    return rules.replaced_by(found.policy) if found.due <= t else replace(rules, waiting=tuple(waiting))
+
+
+def read_rules(signed: Signed) -> Policy:
+    """Return the rules inside `signed`; the signatures are not judged here.
+
+    Raises:
+        MalformedError: STATEMENT_KIND, or what `parse_policy` says.
+    """
+    if signed.kind is not Kind.RULES:
+        raise MalformedError("STATEMENT_KIND", f"expected a rules document, found {signed.kind.name}")
+    return parse_policy(decode(signed.raw))
