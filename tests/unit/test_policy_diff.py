@@ -231,6 +231,17 @@ CASES: Mapping[str, tuple[Verdict, str, Callable[[Document], object]]] = {
         "rules.two.obligations",
         in_rule("two", "then.approvals.all_of.0.threshold", 1),
     ),
+    "no two of one org": (
+        TIGHTENS,
+        "rules.two.obligations",
+        in_rule("two", "then.approvals.all_of.0", {"group": "ops", "threshold": 2, "distinct_orgs": True}),
+    ),
+    "keys bound to devices": (
+        TIGHTENS,
+        "rules.two.obligations",
+        in_rule("two", "then.approvals.all_of.0.device_bound", True),
+    ),
+    "a code at each signer": (LOOSENS, "rules.two.obligations", in_rule("two", "then.local_conf", True)),
     "nobody blind": (TIGHTENS, "rules.two.obligations", in_rule("two", "then.approvals.all_of.0.blind", False)),
     "approvals that age": (TIGHTENS, "rules.two.obligations", in_rule("two", "then.approvals.all_of.0.lifetime_s", 60)),
     "a part less": (
@@ -320,6 +331,22 @@ def test_diff_given_a_name_that_rules_used_in_vain_until_now_loosens() -> None:
     old = document(*RULES, rule("lost", "deny", {"initiator": {"groups": ["late"]}}))
 
     assert changed(lambda f: f["principals"]["groups"].append("late"), old).verdict is LOOSENS
+
+
+def test_diff_given_a_restriction_that_signers_would_skip_loosens() -> None:
+    """A wider match with a matcher that only the coordinator can judge is no match at all at a signer."""
+    aside = {"any_of": [{"amount": {"min_sats": 900_000}}, {"chain": {"max_lag_blocks": 1}}]}
+
+    assert changed(in_rule("never", "match", aside)).verdict is LOOSENS
+
+
+def test_diff_given_stages_of_approvals_reads_the_groups_in_them() -> None:
+    """A group that only a stage names is a name in use: adding it makes a refusal answerable."""
+    staged = {"approvals": {"stages": [{"group": "ops", "threshold": 1}, {"group": "late", "threshold": 1}]}}
+    old = document(*RULES, rule("staged", "require", {}, staged))
+
+    assert changed(lambda f: f["principals"]["groups"].append("late"), old).verdict is LOOSENS
+    assert changed(in_rule("staged", "then.approvals.stages.0.threshold", 2), old).verdict is LOOSENS
 
 
 def test_diff_given_only_a_later_end_only_extends() -> None:
