@@ -95,7 +95,7 @@ def put(path: str, value: object) -> Callable[[Document], object]:
         *way, last = path.split(".")
         for key in way:
             found = found[int(key)] if key.isdigit() else found[key]
-        found[last] = value
+        found[int(last) if last.isdigit() else last] = value
 
     return edit
 
