@@ -22,7 +22,7 @@ from custody.signatures import from_foreign_psbt, with_signatures
 from custody.transaction import Transaction, TxIn, TxOut, parse_transaction
 from custody.units import Sats
 from tests.fakes.psbts import BOOK, coin, signed_by, valid
-from tests.properties.test_psbt import bit_flips, insertions, truncations
+from tests.properties.mutations import bit_flips, insertions, truncations
 
 SIGNED = with_signatures(valid(), (*signed_by(0, valid()), *signed_by(2, valid())))
 KNOWN = {
