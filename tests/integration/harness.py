@@ -31,6 +31,7 @@ from custody.errors import CustodyError, Refused, UnavailableError
 from custody.follow import witness_keys
 from custody.genesis import Genesis, GenesisWallet, Purpose, Slot, check_signed, compose, parse_genesis
 from custody.genesis import with_endorsement as endorsed
+from custody.scripts import Template
 from custody.statements import Kind, Signed, endorse, sign
 from custody.v1 import courier_pb2
 from custody.v1 import signer_pb2 as wire
@@ -64,10 +65,15 @@ RULES = (PAY, HOUSEKEEPING, TWO_EYES, COLD, DAILY)
 
 
 def genesis_of(*rules: Mapping[str, Any], nodes: tuple[str, ...] = ("alpha", "beta", "cold"), **more: Any) -> Genesis:
-    """Return a signed 2-of-n genesis over `nodes`; `declared` adds keys that no node of ours holds."""
+    """Return a signed 2-of-n genesis over `nodes`; `declared` adds keys that no node of ours holds.
+
+    template: of the wallet, WSH where it is left out.
+    """
+    template = more.pop("template", Template.WSH)
     slots = [Slot(key_material(bitcoin_seed(n), Network.REGTEST).key, n, record=record_of(n)) for n in nodes]
     slots += [Slot(key, None, admin="erin") for key in more.pop("declared", ())]
-    wallet = make_wallet(2, tuple(parse_key(slot.key, Network.REGTEST) for slot in slots), Network.REGTEST)
+    keys = tuple(parse_key(slot.key, Network.REGTEST) for slot in slots)
+    wallet = make_wallet(2, keys, Network.REGTEST, template)
     wallets = {"treasury": {"wallet_id": wallet.wallet_id.hex(), "classes": ["hot"]}}
     listed = [node(name, "offline" if name in OFFLINE else "online") for name in nodes]
     roots = {**document()["roots"], "nodes": listed}
