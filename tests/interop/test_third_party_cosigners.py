@@ -18,41 +18,44 @@ from embit.psbt import PSBT
 
 from custody.address import address_of
 from custody.finalise import finalize
-from custody.psbt import Psbt, parse, serialize
+from custody.psbt import Psbt, convert, parse, serialize
+from custody.scripts import Template
 from custody.signatures import InputSignature, accept, from_foreign_psbt, with_signatures
-from custody.wallet import CHANGE, RECEIVE, Network
+from custody.wallet import CHANGE, RECEIVE, Network, ScriptBook, Wallet
 from tests.fakes.psbts import (
-    BOOK,
-    WALLET,
     facts_of,
     kernel_accepts,
     seed_of,
     signed_by,
     spend,
     spent_outputs,
+    wallet_of,
 )
 
 THIRD = 2
-Cosigner = Callable[[bytes], bytes]
+Cosigner = Callable[[bytes, Wallet], bytes]
+BOOKS = {template: ScriptBook(wallet_of(template=template)) for template in Template}
+KEYCHAINS = (bdkpython.KeychainKind.EXTERNAL, bdkpython.KeychainKind.INTERNAL)
 
 
-def private_descriptor(branch: int) -> str:
+def private_descriptor(wallet: Wallet, branch: int) -> str:
     """Return our descriptor for one branch with the third cosigner's private key in it, as its own software has it."""
-    body = WALLET.descriptor.partition("#")[0].replace("<0;1>", str(branch))
+    body = wallet.descriptor.partition("#")[0].replace("<0;1>", str(branch))
     master = HDKey.from_seed(bytes(seed_of(THIRD)), version=NETWORKS["regtest"]["xprv"])
-    private = master.derive(list(WALLET.keys[THIRD].path)).to_base58()
-    return body.replace(WALLET.keys[THIRD].xpub, private)
+    private = master.derive(list(wallet.keys[THIRD].path)).to_base58()
+    return body.replace(wallet.keys[THIRD].xpub, private)
 
 
-def bdk_wallet() -> bdkpython.Wallet:
+def bdk_wallet(wallet: Wallet) -> bdkpython.Wallet:
     """Return the wallet as rust-bitcoin's wallet kit builds it from the descriptor."""
     receive, change = (
-        bdkpython.Descriptor(private_descriptor(branch), bdkpython.NetworkKind.TEST) for branch in (RECEIVE, CHANGE)
+        bdkpython.Descriptor(private_descriptor(wallet, branch), bdkpython.NetworkKind.TEST)
+        for branch in (RECEIVE, CHANGE)
     )
     return bdkpython.Wallet(receive, change, bdkpython.Network.REGTEST, bdkpython.Persister.new_in_memory())
 
 
-def sign_with_bdk(raw: bytes, *, try_finalize: bool = False) -> bytes:
+def sign_with_bdk(raw: bytes, wallet: Wallet, *, try_finalize: bool = False) -> bytes:
     """Return the PSBT as bdk gives it back; it insists on previous transactions, as we do."""
     psbt = bdkpython.Psbt(base64.b64encode(raw).decode())
     options = bdkpython.SignOptions(
@@ -63,14 +66,14 @@ def sign_with_bdk(raw: bytes, *, try_finalize: bool = False) -> bytes:
         sign_with_tap_internal_key=False,
         allow_grinding=True,
     )
-    wallet = bdk_wallet()
-    for keychain in (bdkpython.KeychainKind.EXTERNAL, bdkpython.KeychainKind.INTERNAL):
-        wallet.reveal_addresses_to(keychain, 30)
-    wallet.sign(psbt, options)
+    theirs = bdk_wallet(wallet)
+    for keychain in KEYCHAINS:
+        theirs.reveal_addresses_to(keychain, 30)
+    theirs.sign(psbt, options)
     return base64.b64decode(psbt.serialize())
 
 
-def sign_with_wally(raw: bytes) -> bytes:
+def sign_with_wally(raw: bytes, wallet: Wallet) -> bytes:
     """Return the PSBT as libwally (Blockstream's wallets, Jade) gives it back."""
     master = wallycore.bip32_key_from_seed(bytes(seed_of(THIRD)), wallycore.BIP32_VER_TEST_PRIVATE, 0)
     psbt = wallycore.psbt_from_bytes(raw, wallycore.WALLY_PSBT_PARSE_FLAG_STRICT)
@@ -78,7 +81,7 @@ def sign_with_wally(raw: bytes) -> bytes:
     return bytes(wallycore.psbt_to_bytes(psbt, 0))
 
 
-def sign_with_embit(raw: bytes) -> bytes:
+def sign_with_embit(raw: bytes, wallet: Wallet) -> bytes:
     """Return the PSBT as embit (Specter, SeedSigner, Krux) gives it back."""
     psbt = PSBT.parse(raw)
     assert psbt.sign_with(HDKey.from_seed(bytes(seed_of(THIRD)), version=NETWORKS["regtest"]["xprv"])) > 0
@@ -86,85 +89,123 @@ def sign_with_embit(raw: bytes) -> bytes:
 
 
 COSIGNERS: dict[str, Cosigner] = {"bdk": sign_with_bdk, "wally": sign_with_wally, "embit": sign_with_embit}
+SEGWIT = (Template.WSH, Template.SH_WSH)
+# bdk reads version 0 alone and no sortedmulti_a; libwally signs no tapscripts.
+CASES = [
+    *[("bdk", template, 0) for template in (*SEGWIT, Template.TR)],
+    *[("wally", template, version) for template in SEGWIT for version in (0, 2)],
+    *[("embit", template, version) for template in Template for version in (0, 2)],
+]
+each_case = pytest.mark.parametrize(
+    ("name", "template", "version"), CASES, ids=lambda value: getattr(value, "name", str(value))
+)
 
 
-def combined(ours: Psbt, *signatures: InputSignature) -> bool:
+def combined(ours: Psbt, book: ScriptBook, *signatures: InputSignature) -> bool:
     """Return whether these signatures complete `ours` and the kernel takes the result."""
-    facts = facts_of(ours)
-    accepted = accept(ours, facts, BOOK, signatures)
+    facts = facts_of(ours, book)
+    accepted = accept(ours, facts, book, signatures)
     assert accepted.rejected == ()
     assert THIRD in accepted.signed
-    return kernel_accepts(finalize(ours, facts, BOOK, accepted), spent_outputs(ours))
+    return kernel_accepts(finalize(ours, facts, book, accepted), spent_outputs(ours))
 
 
 @pytest.mark.parametrize("inputs", [1, 4])
-@pytest.mark.parametrize("name", COSIGNERS)
-def test_cosigner_given_our_unsigned_psbt_signs_every_input(name: str, inputs: int) -> None:
+@each_case
+def test_cosigner_given_our_unsigned_psbt_signs_every_input(
+    name: str, template: Template, version: int, inputs: int
+) -> None:
     """The stranger signs first, on both branches; our first node completes it."""
-    ours = spend(inputs)
+    book = BOOKS[template]
+    ours = convert(spend(inputs, book=book), version)
 
-    theirs = from_foreign_psbt(ours, COSIGNERS[name](serialize(ours)))
+    theirs = from_foreign_psbt(ours, COSIGNERS[name](serialize(ours), book.wallet))
 
     assert [signature.input_index for signature in theirs] == list(range(inputs))
-    assert combined(ours, *theirs, *signed_by(0, ours))
+    assert combined(ours, book, *theirs, *signed_by(0, ours, book=book))
 
 
-@pytest.mark.parametrize("name", COSIGNERS)
-def test_cosigner_given_our_psbt_with_one_signature_adds_its_own(name: str) -> None:
+@each_case
+def test_cosigner_given_our_psbt_with_one_signature_adds_its_own(name: str, template: Template, version: int) -> None:
     """The stranger signs second; what was collected comes back with it and is known already."""
-    ours = spend(3)
-    first = signed_by(1, ours)
+    book = BOOKS[template]
+    ours = convert(spend(3, book=book), version)
+    first = signed_by(1, ours, book=book)
 
-    theirs = from_foreign_psbt(ours, COSIGNERS[name](serialize(with_signatures(ours, first))))
+    theirs = from_foreign_psbt(ours, COSIGNERS[name](serialize(with_signatures(ours, first)), book.wallet))
 
     assert set(first) <= set(theirs)
-    assert combined(ours, *first, *theirs)
+    assert combined(ours, book, *first, *theirs)
 
 
-def test_bdk_given_one_signature_finalises_by_default_and_its_own_is_not_lost() -> None:
+@pytest.mark.parametrize(("name", "template"), [(n, t) for n, t, v in CASES if v == 0 and n != "bdk"])
+def test_cosigner_given_our_psbt_in_the_other_version_is_understood(name: str, template: Template) -> None:
+    """Our session is of version 0; the device gets version 2, and its signatures are over the same transaction."""
+    book = BOOKS[template]
+    ours = spend(2, book=book)
+
+    theirs = from_foreign_psbt(ours, COSIGNERS[name](serialize(convert(ours, 2)), book.wallet))
+
+    assert combined(ours, book, *theirs, *signed_by(0, ours, book=book))
+
+
+@pytest.mark.parametrize("template", [*SEGWIT, Template.TR])
+def test_bdk_given_one_signature_finalises_by_default_and_its_own_is_not_lost(template: Template) -> None:
     """It drops the partial signatures then; ours and its own are picked out of the witness and verified."""
-    ours = spend(3)
-    first = signed_by(1, ours)
+    book = BOOKS[template]
+    ours = spend(3, book=book)
+    first = signed_by(1, ours, book=book)
 
-    raw = sign_with_bdk(serialize(with_signatures(ours, first)), try_finalize=True)
+    raw = sign_with_bdk(serialize(with_signatures(ours, first)), book.wallet, try_finalize=True)
     theirs = from_foreign_psbt(ours, raw)
 
-    assert not any(said.partial_signatures for said in parse(raw).inputs)
+    assert not any(said.partial_signatures or said.tap_signatures for said in parse(raw).inputs)
     assert len(theirs) == 6
-    assert combined(ours, *first, *theirs)
+    assert combined(ours, book, *first, *theirs)
 
 
-@pytest.mark.parametrize("name", COSIGNERS)
-def test_cosigner_signs_deterministically_or_is_told_apart(name: str) -> None:
+@each_case
+def test_cosigner_signs_deterministically_or_is_told_apart(name: str, template: Template, version: int) -> None:
     """A device that grinds for a shorter signature still signs validly; twice the same PSBT, twice the same bytes."""
-    ours = spend(2)
+    book = BOOKS[template]
+    ours = convert(spend(2, book=book), version)
 
-    once, again = (from_foreign_psbt(ours, COSIGNERS[name](serialize(ours))) for _ in range(2))
+    once, again = (from_foreign_psbt(ours, COSIGNERS[name](serialize(ours), book.wallet)) for _ in range(2))
 
-    assert once == again
+    if name == "bdk" and template is Template.TR:  # its BIP-340 takes fresh aux: two signatures, both valid
+        assert combined(ours, book, *once, *signed_by(0, ours, book=book))
+        assert combined(ours, book, *again, *signed_by(0, ours, book=book))
+    else:
+        assert once == again
 
 
-def test_bdk_derives_our_addresses_from_the_same_descriptor() -> None:
+@pytest.mark.parametrize("template", [*SEGWIT, Template.TR])
+def test_bdk_derives_our_addresses_from_the_same_descriptor(template: Template) -> None:
     """Both branches: a deposit address is the same in rust-bitcoin's wallet kit."""
-    wallet = bdk_wallet()
-    for branch, keychain in ((RECEIVE, bdkpython.KeychainKind.EXTERNAL), (CHANGE, bdkpython.KeychainKind.INTERNAL)):
+    book = BOOKS[template]
+    wallet = bdk_wallet(book.wallet)
+    for branch, keychain in enumerate(KEYCHAINS):
         for index in (0, 1, 7, 1_000):
-            ours = address_of(BOOK.script(branch, index).script, Network.REGTEST)
+            ours = address_of(book.script(branch, index).script, Network.REGTEST)
             assert str(wallet.peek_address(keychain, index).address) == ours
 
 
-def test_wally_derives_our_addresses_from_the_same_descriptor() -> None:
+@pytest.mark.parametrize("template", SEGWIT)
+def test_wally_derives_our_addresses_from_the_same_descriptor(template: Template) -> None:
     """The multipath descriptor itself, checksum included."""
-    descriptor = wallycore.descriptor_parse(WALLET.descriptor, None, wallycore.WALLY_NETWORK_BITCOIN_REGTEST, 0)
+    book = BOOKS[template]
+    descriptor = wallycore.descriptor_parse(book.wallet.descriptor, None, wallycore.WALLY_NETWORK_BITCOIN_REGTEST, 0)
     for branch in (RECEIVE, CHANGE):
         for index in (0, 1, 7, 1_000):
-            ours = address_of(BOOK.script(branch, index).script, Network.REGTEST)
+            ours = address_of(book.script(branch, index).script, Network.REGTEST)
             assert wallycore.descriptor_to_address(descriptor, 0, branch, index, 0) == ours
 
 
-def test_psbt_written_back_by_others_is_still_the_same_transaction() -> None:
+@pytest.mark.parametrize("template", Template)
+def test_psbt_written_back_by_others_is_still_the_same_transaction(template: Template) -> None:
     """bdk, wally and embit read our PSBT and write it; our strict codec reads what each wrote."""
-    ours = spend(2)
+    book = BOOKS[template]
+    ours = spend(2, book=book)
     raw = serialize(ours)
     written = {
         "bdk": base64.b64decode(bdkpython.Psbt(base64.b64encode(raw).decode()).serialize()),
@@ -175,4 +216,4 @@ def test_psbt_written_back_by_others_is_still_the_same_transaction() -> None:
     }
 
     for name, theirs in written.items():
-        assert facts_of(parse(theirs)) == facts_of(ours), name
+        assert facts_of(parse(theirs), book) == facts_of(ours, book), name
