@@ -230,7 +230,7 @@ TAPROOT_INPUT = {
 
 @pytest.mark.parametrize("name", TAPROOT_INPUT)
 def test_atk_054_taproot_field_on_an_input_is_refused(name: str) -> None:
-    """The product has no taproot wallet: none of its fields is judged, so none is signed over."""
+    """A wsh wallet has no use for them: none is judged there, so none is signed over."""
     key, value = TAPROOT_INPUT[name]
 
     assert code(changed(lambda raw: put(raw.inputs[0], key, value))) == "UNKNOWN_FIELD"

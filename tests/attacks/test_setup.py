@@ -143,6 +143,16 @@ def test_atk_076_one_key_with_another_chain_code_is_refused() -> None:
     assert code_of(wsh(KEYS[0], KEYS[1], twin)) == "DESCRIPTOR_DUPLICATE_KEY"
 
 
+def test_atk_076_one_key_and_its_negative_are_one_person() -> None:
+    """Who has the secret of P has that of -P; in taproot the two are even written alike."""
+    raw = bytearray(decode_check(KEYS[0].partition("]")[2]))
+    raw[45] ^= 1
+
+    twin = KEYS[0].partition("]")[0] + "]" + encode_check(bytes(raw))
+
+    assert code_of(wsh(KEYS[0], KEYS[1], twin)) == "DESCRIPTOR_DUPLICATE_KEY"
+
+
 @pytest.mark.parametrize("checksum", ["", "#", "#aaaaaaaa", "#" + "q" * 8, "#{0}q", "#{1}", "##{0}", "#{0}#{0}"])
 def test_atk_077_descriptor_without_its_checksum_is_refused(checksum: str) -> None:
     """Missing, empty, invented, too long, too short, twice."""
