@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from custody.canonical import Json
 from custody.errors import MalformedError
 from custody.units import Sats, sats, utc_seconds
 
 MAX_NAME_CHARS = 64  # names are ids that people read aloud and compare
+N = TypeVar("N")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # ASCII only: no look-alike letters in an id
 
 
@@ -29,6 +31,11 @@ class Fields:
             raise MalformedError("FIELD_TYPE", f"{where}: expected an object, found {type(value).__name__}")
         self._left = dict(value)
         self._where = where
+
+    @property
+    def where(self) -> str:
+        """The name of the object, for messages: "policy.rules[3].match"."""
+        return self._where
 
     def has(self, key: str) -> bool:
         """Return whether `key` is there and not yet taken."""
@@ -78,11 +85,11 @@ class Fields:
 
     def sats(self, key: str) -> Sats:
         """Take an amount in sats."""
-        return sats(self.any(key))
+        return self._told(key, sats)
 
     def time(self, key: str) -> int:
         """Take UTC seconds."""
-        return utc_seconds(self.any(key))
+        return self._told(key, utc_seconds)
 
     def hex(self, key: str, size: int | None = None) -> bytes:
         """Take lower-case hex; `size` in bytes where it is fixed."""
@@ -105,6 +112,15 @@ class Fields:
         """Refuse what was not taken."""
         if self._left:
             raise MalformedError("FIELD_UNKNOWN", f"{self._where}: found unknown field {min(self._left)[:40]!r}")
+
+    def _told(self, key: str, read: Callable[[Json], N]) -> N:
+        """Take a number by its own reader, and say where it stands when that refuses it."""
+        try:
+            return read(self.any(key))
+        except MalformedError as error:
+            if error.message.startswith(self._where):
+                raise
+            raise MalformedError(error.code, f"{self._where}.{key}: {error.message}") from error
 
     def _bad(self, key: str, wanted: str, found: Json) -> MalformedError:
         return MalformedError("FIELD_TYPE", f"{self._where}.{key}: expected {wanted}, found {type(found).__name__}")

@@ -67,7 +67,7 @@ def parse_policy(document: Json) -> Policy:
         raise MalformedError("POLICY_TOO_LARGE", f"expected at most {MAX_STATEMENT_BYTES} bytes, found {len(raw)}")
     fields = Fields(document, "policy")
     if (schema := fields.text("schema")) != SCHEMA:
-        raise MalformedError("POLICY_SCHEMA", f"expected {SCHEMA}, found {schema[:40]!r}")
+        raise MalformedError("POLICY_SCHEMA", f"policy.schema: expected {SCHEMA}, found {schema[:40]!r}")
     network = _network(fields.text("network"))
     principals = fields.fields("principals")
     policy = Policy(
@@ -100,14 +100,14 @@ def parse_policy(document: Json) -> Policy:
 def _network(text: str) -> Network:
     network = next((n for n in Network if n.value == text), None)
     if network is None:
-        raise MalformedError("POLICY_NETWORK", f"expected a known network, found {text[:20]!r}")
+        raise MalformedError("POLICY_NETWORK", f"policy.network: expected a known network, found {text[:20]!r}")
     return network
 
 
 def _each(fields: Fields, key: str, read: Callable[[Fields], T], max_items: int = 10_000) -> tuple[T, ...]:
     found = []
     for at, item in enumerate(fields.items(key, max_items)):
-        inner = Fields(item, f"{key}[{at}]")
+        inner = Fields(item, f"{fields.where}.{key}[{at}]")
         found.append(read(inner))
         inner.done()
     return tuple(found)
@@ -117,10 +117,11 @@ def _named(fields: Fields, key: str, read: Callable[[str, Fields], T]) -> tuple[
     """Read an object whose keys are names, in the order of the names."""
     value = fields.any(key)
     if not isinstance(value, Mapping):
-        raise MalformedError("FIELD_TYPE", f"policy.{key}: expected an object, found {type(value).__name__}")
+        raise MalformedError("FIELD_TYPE", f"{fields.where}.{key}: expected an object, found {type(value).__name__}")
     found = []
     for name in sorted(value):
-        inner = Fields(value[name], f"{key}.{check_name(name, key)}")
+        where = f"{fields.where}.{key}"
+        inner = Fields(value[name], f"{where}.{check_name(name, where)}")
         found.append(read(name, inner))
         inner.done()
     return tuple(found)
@@ -140,7 +141,8 @@ def _read_roots(fields: Fields) -> Roots:
     total = len(roots.witnesses)
     if not 1 <= roots.w <= total or not 2 * roots.w > total + roots.f:
         raise MalformedError(
-            "ROOTS_WITNESSES", f"expected 1 <= w <= W and 2w > W + f, found W={total} w={roots.w} f={roots.f}"
+            "ROOTS_WITNESSES",
+            f"{fields.where}.w: expected 1 <= w <= W, 2w > W + f, found W={total} w={roots.w} f={roots.f}",
         )
     witness_keys = {witness.key for witness in roots.witnesses}
     for node in roots.nodes:
@@ -148,21 +150,22 @@ def _read_roots(fields: Fields) -> Roots:
             continue
         if node.location is Location.OFFLINE or node.witness_key not in witness_keys:
             raise MalformedError(
-                "ROOTS_NODE_WITNESS", f"expected {node.name} online with one of the witnesses' keys, or no witness_key"
+                "ROOTS_NODE_WITNESS",
+                f"{fields.where}.nodes: expected {node.name} online with a witness's key, or without one",
             )
     return roots
 
 
 def _texts(fields: Fields, key: str) -> Iterable[str]:
     for item in fields.items(key, 32):
-        yield Fields({key: item}, "roots").text(key)
+        yield Fields({key: item}, fields.where).text(key)
 
 
 def _read_node(fields: Fields) -> Node:
     name, location_text = fields.name("name"), fields.text("location")
     location = next((place for place in Location if place.value == location_text), None)
     if location is None:
-        raise MalformedError("FIELD_RANGE", f"nodes.{name}: expected online or offline, found {location_text[:20]!r}")
+        raise MalformedError("FIELD_RANGE", f"{fields.where}.location: expected online or offline")
     return Node(
         name=name,
         identity=fields.hex("identity", 32),
@@ -182,7 +185,7 @@ def _read_limits(fields: Fields) -> Limits:
     )
     fields.done()
     if limits.feerate_min_sat_vb > limits.feerate_max_sat_vb:
-        raise MalformedError("FIELD_RANGE", "limits: expected feerate_min_sat_vb <= feerate_max_sat_vb")
+        raise MalformedError("FIELD_RANGE", f"{fields.where}.feerate_min_sat_vb: expected at most feerate_max_sat_vb")
     return limits
 
 
@@ -200,7 +203,7 @@ def _read_principal(fields: Fields, *, is_service: bool) -> Principal:
 def _read_credential(fields: Fields) -> Credential:
     alg = fields.text("alg")
     if alg != ED25519:
-        raise MalformedError("POLICY_NOT_SUPPORTED", f"expected credential alg {ED25519}, found {alg[:20]!r}")
+        raise MalformedError("POLICY_NOT_SUPPORTED", f"{fields.where}.alg: expected {ED25519}, found {alg[:20]!r}")
     device_bound = fields.boolean("device_bound") if fields.has("device_bound") else False
     return Credential(alg, fields.hex("key", 32), fields.boolean("seen"), device_bound)
 
@@ -223,7 +226,7 @@ def _read_entry(fields: Fields, network: Network) -> ListEntry:
         approved_by=fields.names("approved_by") if fields.has("approved_by") else (),
     )
     if not entry.label.isprintable():
-        raise MalformedError("LABEL_UNPRINTABLE", "expected a label of printable characters")
+        raise MalformedError("LABEL_UNPRINTABLE", f"{fields.where}.label: expected printable characters")
     return entry
 
 
@@ -232,7 +235,7 @@ def _read_window(name: str, fields: Fields) -> Window:
     if kind == "lifetime":
         return Window(name, None)
     if kind != "sliding":
-        raise MalformedError("POLICY_NOT_SUPPORTED", f"windows.{name}: expected sliding or lifetime")
+        raise MalformedError("POLICY_NOT_SUPPORTED", f"{fields.where}.type: expected sliding or lifetime")
     return Window(name, fields.integer("seconds", 1, MAX_WINDOW_S))
 
 
@@ -264,15 +267,15 @@ def _read_quorum(fields: Fields) -> Quorum:
 def _some_groups(fields: Fields) -> tuple[str, ...]:
     groups = fields.names("groups")
     if not groups:
-        raise MalformedError("FIELD_RANGE", "admin: expected at least one group")
+        raise MalformedError("FIELD_RANGE", f"{fields.where}.groups: expected at least one group")
     return groups
 
 
 def _check_versions(policy: Policy) -> None:
     if (policy.version == 1) != (policy.prev_hash == bytes(32)):
-        raise MalformedError("POLICY_VERSION", "expected prev_hash of 64 zeros in version 1 and there alone")
+        raise MalformedError("POLICY_VERSION", "policy.prev_hash: expected 64 zeros in version 1 and there alone")
     if not policy.effective_from < policy.not_after <= policy.effective_from + MAX_VALIDITY_S:
-        raise MalformedError("POLICY_DATES", "expected not_after within 90 days after effective_from")
+        raise MalformedError("POLICY_DATES", "policy.not_after: expected within 90 days after effective_from")
 
 
 def _check_names(policy: Policy) -> None:

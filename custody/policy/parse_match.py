@@ -58,26 +58,30 @@ E = TypeVar("E", bound=Enum)
 V = TypeVar("V")
 
 
-def read_match(value: Json, network: Network, depth: int = MAX_MATCH_DEPTH) -> AllTerm:
-    """Return what a rule's `match` says; addresses are of `network`.
+def read_match(value: Json, network: Network, where: str, depth: int = MAX_MATCH_DEPTH) -> AllTerm:
+    """Return what a rule's `match` says; addresses are of `network`; `where` names it in messages.
 
     Raises:
         MalformedError: POLICY_TOO_DEEP, POLICY_EMPTY_MATCHER, and ADDRESS_ and FIELD_ codes.
     """
     if depth == 0:
-        raise MalformedError("POLICY_TOO_DEEP", f"rule.match: expected at most {MAX_MATCH_DEPTH} levels")
+        raise MalformedError("POLICY_TOO_DEEP", f"{where}: expected at most {MAX_MATCH_DEPTH} levels")
     if not isinstance(value, Mapping):
-        raise MalformedError("FIELD_TYPE", f"rule.match: expected an object, found {type(value).__name__}")
-    fields = Fields(value, "match")
+        raise MalformedError("FIELD_TYPE", f"{where}: expected an object, found {type(value).__name__}")
+    fields = Fields(value, where)
     terms: list[Term] = []
     for key in sorted(value):
+        inner = f"{where}.{key}"
         if key == "not":
-            terms.append(NotTerm(_some(read_match(fields.any("not"), network, depth - 1), "not")))
+            terms.append(NotTerm(_some(read_match(fields.any(key), network, inner, depth - 1), inner)))
         elif key in ("any_of", "all_of"):
-            parts = tuple(_some(read_match(p, network, depth - 1), key) for p in fields.items(key, 64))
-            terms.append(_branches(key, parts))
+            parts = tuple(
+                _some(read_match(part, network, f"{inner}[{at}]", depth - 1), f"{inner}[{at}]")
+                for at, part in enumerate(fields.items(key, 64))
+            )
+            terms.append(_branches(key, parts, inner))
         elif key == "payments":
-            terms.append(_read_payments(fields.text(key)))
+            terms.append(_read_payments(fields.text(key), inner))
         elif key == "min_confirmations":
             terms.append(ConfirmationsTerm(fields.integer(key, 1, MAX_CONFIRMATIONS)))
         elif key in _READERS:
@@ -88,19 +92,19 @@ def read_match(value: Json, network: Network, depth: int = MAX_MATCH_DEPTH) -> A
 
 def _some(term: AllTerm, where: str) -> AllTerm:
     if not term.terms:
-        raise MalformedError("POLICY_EMPTY_MATCHER", f"match.{where}: expected at least one matcher")
+        raise MalformedError("POLICY_EMPTY_MATCHER", f"{where}: expected at least one matcher")
     return term
 
 
-def _branches(key: str, parts: tuple[AllTerm, ...]) -> Term:
+def _branches(key: str, parts: tuple[AllTerm, ...], where: str) -> Term:
     if not parts:
-        raise MalformedError("POLICY_EMPTY_MATCHER", f"match.{key}: expected at least one branch")
+        raise MalformedError("POLICY_EMPTY_MATCHER", f"{where}: expected at least one branch")
     return AnyTerm(parts) if key == "any_of" else AllTerm(parts)
 
 
-def _read_payments(text: str) -> NoPaymentsTerm:
+def _read_payments(text: str, where: str) -> NoPaymentsTerm:
     if text != "none":
-        raise MalformedError("FIELD_RANGE", f"match.payments: expected none, found {text[:20]!r}")
+        raise MalformedError("FIELD_RANGE", f"{where}: expected none, found {text[:20]!r}")
     return NoPaymentsTerm()
 
 
@@ -197,7 +201,7 @@ def _cidr(fields: Fields) -> str:
     except ValueError:
         network = ""
     if network != text:
-        raise MalformedError("POLICY_CIDR", f"session.ip_cidrs: expected a network such as 10.0.0.0/8, found {text!r}")
+        raise MalformedError("POLICY_CIDR", f"{fields.where}: expected a network such as 10.0.0.0/8, found {text!r}")
     return text
 
 
@@ -215,7 +219,7 @@ def _read_relation(fields: Fields, _: Network) -> Leaf:
 
 
 def _read_time(fields: Fields, _: Network) -> Leaf:
-    zone = _zone(fields.text("zone", 40)) if fields.has("zone") else None
+    zone = _zone(fields.text("zone", 40), fields.where) if fields.has("zone") else None
     days = items(fields, "days", _day)
     hours = items(fields, "hours", lambda item: item.integer("item", 0, 23))
     if zone is not None:
@@ -223,9 +227,9 @@ def _read_time(fields: Fields, _: Network) -> Leaf:
     return _filled(fields, TimeTerm(days, hours), TimeTerm())
 
 
-def _zone(text: str) -> str:
+def _zone(text: str, where: str) -> str:
     if not text.isascii() or not text.replace("/", "a").replace("_", "a").replace("-", "a").isalnum():
-        raise MalformedError("POLICY_ZONE", f"time.zone: expected a zone such as Europe/Zurich, found {text!r}")
+        raise MalformedError("POLICY_ZONE", f"{where}.zone: expected a zone such as Europe/Zurich, found {text!r}")
     return text
 
 
@@ -251,7 +255,7 @@ _READERS: Mapping[str, Callable[[Fields, Network], Leaf]] = {
 def _filled(fields: Fields, term: Leaf, empty: Leaf) -> Leaf:
     fields.done()  # an unknown field is named as such, not as nothing
     if term == empty:
-        raise MalformedError("POLICY_EMPTY_MATCHER", f"match: expected a field that narrows in {type(term).__name__}")
+        raise MalformedError("POLICY_EMPTY_MATCHER", f"{fields.where}: expected a field that narrows")
     return term
 
 
@@ -267,7 +271,7 @@ def names(fields: Fields, key: str) -> tuple[str, ...]:
 def _day(fields: Fields) -> int:
     text = fields.text("item")
     if text not in DAYS:
-        raise MalformedError("FIELD_RANGE", f"time.days: expected {' '.join(DAYS)}, found {text[:20]!r}")
+        raise MalformedError("FIELD_RANGE", f"{fields.where}: expected {' '.join(DAYS)}, found {text[:20]!r}")
     return DAYS.index(text)
 
 
@@ -275,11 +279,14 @@ def items(fields: Fields, key: str, read: Callable[[Fields], V]) -> tuple[V, ...
     """Take an optional list of distinct items; present but empty is refused: it would match nothing, or all."""
     if not fields.has(key):
         return ()
-    found = tuple(read(Fields({"item": item}, key)) for item in fields.items(key, MAX_ITEMS))
+    found = tuple(
+        read(Fields({"item": item}, f"{fields.where}.{key}[{at}]"))
+        for at, item in enumerate(fields.items(key, MAX_ITEMS))
+    )
     if not found:
-        raise MalformedError("POLICY_EMPTY_MATCHER", f"{key}: expected at least one item")
+        raise MalformedError("POLICY_EMPTY_MATCHER", f"{fields.where}.{key}: expected at least one item")
     if len(set(found)) != len(found):
-        raise MalformedError("FIELD_DUPLICATE", f"{key}: expected distinct items")
+        raise MalformedError("FIELD_DUPLICATE", f"{fields.where}.{key}: expected distinct items")
     return found
 
 
@@ -289,5 +296,5 @@ def word(fields: Fields, key: str, words: type[E]) -> E:
     found = next((word for word in words if word.value == text), None)
     if found is None:
         known = ", ".join(str(word.value) for word in words)
-        raise MalformedError("FIELD_RANGE", f"{key}: expected one of {known}, found {text[:20]!r}")
+        raise MalformedError("FIELD_RANGE", f"{fields.where}.{key}: expected one of {known}, found {text[:20]!r}")
     return found

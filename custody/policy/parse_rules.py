@@ -75,7 +75,7 @@ def read_rule(fields: Fields, network: Network) -> Rule:
         kind=kind,
         mode=word(fields, "mode", Mode) if fields.has("mode") else Mode.ENFORCE,
         operations=items(fields, "operations", lambda item: word(item, "item", Operation)) or (Operation.WITHDRAWAL,),
-        match=read_match(fields.any("match"), network),
+        match=read_match(fields.any("match"), network, f"{fields.where}.match"),
         obligations=obligations,
         budget=budget,
         reason_code=_reason_code(fields),
@@ -83,20 +83,20 @@ def read_rule(fields: Fields, network: Network) -> Rule:
         expires_at=fields.time("expires_at") if fields.has("expires_at") else None,
         description=fields.text("description", 1_000) if fields.has("description") else "",
     )
-    _check_fits(rule)
+    _check_fits(rule, fields.where)
     return rule
 
 
-def _check_fits(rule: Rule) -> None:
+def _check_fits(rule: Rule, where: str) -> None:
     """Refuse matchers that have no fact where this rule is judged: they would deny for ever, or never be asked."""
     if rule.kind in (RuleKind.ALLOW, RuleKind.LIMIT) and (told := coordinator_only(rule.match)):
-        raise MalformedError("POLICY_COORDINATOR_FACT", f"rule {rule.id}: no signer can judge {', '.join(told)}")
+        raise MalformedError("POLICY_COORDINATOR_FACT", f"{where}.match: no signer can judge {', '.join(told)}")
     matchers = leaves(rule.match)
     is_of_money = rule.kind is RuleKind.LIMIT or any(isinstance(term, _OF_MONEY) for term in matchers)
     if Operation.MESSAGE in rule.operations and is_of_money:
-        raise MalformedError("POLICY_OPERATION", f"rule {rule.id}: a message has no payee, amount, fee or budget")
+        raise MalformedError("POLICY_OPERATION", f"{where}: a message has no payee, amount, fee or budget")
     if Operation.WITHDRAWAL in rule.operations and any(isinstance(term, MessageTerm) for term in matchers):
-        raise MalformedError("POLICY_OPERATION", f"rule {rule.id}: expected operations [message] beside match.message")
+        raise MalformedError("POLICY_OPERATION", f"{where}: expected operations [message] beside match.message")
 
 
 def _reason_code(fields: Fields) -> str:
@@ -104,7 +104,7 @@ def _reason_code(fields: Fields) -> str:
         return ""
     code = fields.text("reason_code", 64)
     if not code.replace("_", "A").isalnum() or not code.isascii() or code.upper() != code:
-        raise MalformedError("FIELD_NAME", "rule.reason_code: expected upper-case letters, digits and underscores")
+        raise MalformedError("FIELD_NAME", f"{fields.where}.reason_code: expected A-Z, 0-9 and underscores")
     return code
 
 
@@ -117,14 +117,14 @@ def _read_obligations(fields: Fields) -> Obligations:
     )
     fields.done()
     if obligations == Obligations():
-        raise MalformedError("POLICY_EMPTY_MATCHER", "then: expected approvals, signers, delay or local_conf")
+        raise MalformedError("POLICY_EMPTY_MATCHER", f"{fields.where}: expected something that is required")
     return obligations
 
 
 def _read_tree(fields: Fields) -> VoteTree:
     tree = _read_votes(fields, 4)
-    if (leaves := _count_leaves(tree)) > MAX_VOTE_LEAVES:
-        raise MalformedError("POLICY_VOTES", f"approvals: expected at most {MAX_VOTE_LEAVES} parts, found {leaves}")
+    if _count_leaves(tree) > MAX_VOTE_LEAVES:
+        raise MalformedError("POLICY_VOTES", f"{fields.where}: expected at most {MAX_VOTE_LEAVES} parts")
     return tree
 
 
@@ -138,22 +138,25 @@ def _read_votes(fields: Fields, depth: int) -> VoteTree:
     for key, most in (("all_of", 16), ("any_of", 16), ("stages", MAX_STAGES)):
         if fields.has(key):
             if depth == 0:
-                raise MalformedError("POLICY_TOO_DEEP", "approvals: expected at most 4 levels")
-            parts = tuple(_read_votes(Fields(p, f"approvals.{key}"), depth - 1) for p in fields.items(key, most))
+                raise MalformedError("POLICY_TOO_DEEP", f"{fields.where}: expected at most 4 levels")
+            parts = tuple(
+                _read_votes(Fields(part, f"{fields.where}.{key}[{at}]"), depth - 1)
+                for at, part in enumerate(fields.items(key, most))
+            )
             fields.done()
             if not parts:
-                raise MalformedError("POLICY_VOTES", f"approvals.{key}: expected at least one part")
+                raise MalformedError("POLICY_VOTES", f"{fields.where}.{key}: expected at least one part")
             return AllVotes(parts) if key == "all_of" else AnyVotes(parts) if key == "any_of" else StagedVotes(parts)
     return _read_leaf(fields)
 
 
 def _read_leaf(fields: Fields) -> Votes:
     if fields.has("exclude_initiator") and not fields.boolean("exclude_initiator"):
-        raise MalformedError("POLICY_NOT_SUPPORTED", "approvals.exclude_initiator: the initiator never counts")
+        raise MalformedError("POLICY_NOT_SUPPORTED", f"{fields.where}.exclude_initiator: the initiator never counts")
     group = fields.name("group") if fields.has("group") else None
     service = fields.name("service") if fields.has("service") else None
     if (group is None) == (service is None):
-        raise MalformedError("POLICY_VOTES", "approvals: expected group or service, one of them")
+        raise MalformedError("POLICY_VOTES", f"{fields.where}: expected group or service, one of them")
     most = 64 if service is None else 1
     threshold = fields.integer("threshold", 1, most) if group is not None or fields.has("threshold") else 1
     blind = fields.boolean("blind") if fields.has("blind") else False
@@ -163,9 +166,9 @@ def _read_leaf(fields: Fields) -> Votes:
     device_bound = fields.boolean("device_bound") if fields.has("device_bound") else False
     fields.done()
     if seen == 0 and not blind:
-        raise MalformedError("POLICY_VOTES", "approvals: expected seen >= 1, or blind true")
+        raise MalformedError("POLICY_VOTES", f"{fields.where}: expected seen >= 1, or blind true")
     if distinct_orgs and (blind or service is not None):
-        raise MalformedError("POLICY_VOTES", "approvals: expected distinct_orgs with seen approvals of a group alone")
+        raise MalformedError("POLICY_VOTES", f"{fields.where}: expected distinct_orgs with seen people alone")
     return Votes(group, service, threshold, seen if blind else threshold, blind, lifetime, distinct_orgs, device_bound)
 
 
@@ -177,7 +180,7 @@ def _read_signers(fields: Fields) -> SignersRequired:
     )
     fields.done()
     if signers == SignersRequired():
-        raise MalformedError("POLICY_EMPTY_MATCHER", "then.signers: expected include, exclude or min_offline")
+        raise MalformedError("POLICY_EMPTY_MATCHER", f"{fields.where}: expected include, exclude or min_offline")
     return signers
 
 
@@ -195,10 +198,10 @@ def _read_delay(fields: Fields) -> Delay:
 def _read_budget(fields: Fields) -> Budget:
     measures = [measure for measure in Measure if fields.has(measure.value)]
     if len(measures) != 1:
-        raise MalformedError("POLICY_BUDGET", "then: expected one of max_sats, max_count, max_fee_sats")
+        raise MalformedError("POLICY_BUDGET", f"{fields.where}: expected one of max_sats, max_count, max_fee_sats")
     exceeding = fields.text("on_exceed")
     if exceeding not in ("deny", "require"):
-        raise MalformedError("POLICY_BUDGET", f"then.on_exceed: expected deny or require, found {exceeding[:20]!r}")
+        raise MalformedError("POLICY_BUDGET", f"{fields.where}.on_exceed: expected deny or require")
     budget = Budget(
         window=fields.name("window"),
         measure=measures[0],
