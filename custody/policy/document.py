@@ -32,6 +32,7 @@ class Node:
     """A signer node.
 
     identity: 32 bytes.  witness_key: 32 bytes where it also witnesses: then one of the roots' witnesses.
+    org, vault: who runs it, and the cluster of Vault servers that its key depends on; "" where the document is silent.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Node:
     location: Location
     host: str
     witness_key: bytes | None = None
+    org: str = ""
+    vault: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,14 @@ The judge stays safe without it: what is dead or unknown denies. Lint says so be
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from custody.policy.dead import lint_dead
 from custody.policy.document import Location, Mode, Policy, Rule, RuleKind
 from custody.policy.duties import Delay, Measure, SignersRequired, Votes, VoteTree
-from custody.policy.match import bounds_fee, leaves
+from custody.policy.finding import Finding
+from custody.policy.match import bounds_fee, coordinator_only, leaves
+from custody.policy.places import KeyPlace, WalletKeys, lint_places, lint_signers
 from custody.policy.terms import (
     AllTerm,
     AmountTerm,
@@ -20,37 +21,13 @@ from custody.policy.terms import (
     InitiatorTerm,
     NoPaymentsTerm,
     NotTerm,
+    Operation,
     Term,
     WalletTerm,
 )
 from custody.policy.votes import alternatives, belongs, can_vote
 
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """code: stable.  where: a rule id, principal, wallet or block of the document.  message: for people."""
-
-    code: str
-    where: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class KeyPlace:
-    """Where one key of a wallet stands. node: None for a key without a judge."""
-
-    node: str | None
-    org: str
-    host: str
-
-
-@dataclass(frozen=True, slots=True)
-class WalletKeys:
-    """A wallet's threshold m and the places of its n keys: what genesis says and rules do not."""
-
-    wallet: str
-    threshold: int
-    places: tuple[KeyPlace, ...]
+__all__ = ["Finding", "KeyPlace", "WalletKeys", "lint"]
 
 
 def lint(policy: Policy, wallets: Sequence[WalletKeys] = (), now: int | None = None) -> tuple[Finding, ...]:
@@ -66,20 +43,23 @@ def lint(policy: Policy, wallets: Sequence[WalletKeys] = (), now: int | None = N
     for rule in policy.rules:
         found.extend(_lint_match(policy, rule))
         found.extend(_lint_then(policy, rule, at))
+    found.extend(lint_dead(policy, at))
     found.extend(_lint_admin(policy, at))
     found.extend(_lint_principals(policy, at))
     found.extend(_lint_fee_budgets(policy))
     for keys in wallets:
-        found.extend(_lint_places(keys))
-        found.extend(_lint_signers(policy, keys))
+        found.extend(lint_places(keys))
+        found.extend(lint_signers(policy, keys))
     return tuple(sorted(set(found), key=lambda finding: (finding.where, finding.code, finding.message)))
 
 
 def _lint_match(policy: Policy, rule: Rule) -> Iterable[Finding]:
+    if told := coordinator_only(rule.match):
+        yield Finding("COORDINATOR_ONLY", rule.id, f"signers skip it whole: they cannot judge {', '.join(told)}")
     if rule.kind is RuleKind.ALLOW:
         if not rule.match.terms:
             yield Finding("ALLOW_EMPTY", rule.id, "an allow without a match permits everything")
-        elif not _bounds_loss(rule.match):
+        elif Operation.WITHDRAWAL in rule.operations and not _bounds_loss(rule.match):
             yield Finding("ALLOW_UNBOUNDED", rule.id, "an allow needs a largest amount, listed payees, or no payees")
     for term in leaves(rule.match):
         for what, name in _dead_names(policy, term):
@@ -143,11 +123,9 @@ def _lint_votes(policy: Policy, where: str, tree: VoteTree, at: int) -> Iterable
 
 
 def _voters(policy: Policy, leaf: Votes, at: int) -> int:
-    return sum(
-        1
-        for person in policy.principals
-        if belongs(leaf, person) and at < person.valid_until and can_vote(leaf, person)
-    )
+    """Return how many can vote at once: where orgs must differ, one of each."""
+    people = [p for p in policy.principals if belongs(leaf, p) and at < p.valid_until and can_vote(leaf, p)]
+    return len({person.org for person in people}) if leaf.distinct_orgs else len(people)
 
 
 def _lint_nodes(policy: Policy, where: str, signers: SignersRequired) -> Iterable[Finding]:
@@ -202,7 +180,8 @@ def _lint_fee_budgets(policy: Policy) -> Iterable[Finding]:
         if _may_meet_no_payments(rule.match)
     )
     for rule in policy.rules:
-        if rule.kind is not RuleKind.ALLOW or not _may_meet_no_payments(rule.match):
+        is_for_money = rule.kind is RuleKind.ALLOW and Operation.WITHDRAWAL in rule.operations
+        if not is_for_money or not _may_meet_no_payments(rule.match):
             continue
         if any(isinstance(term, NoPaymentsTerm) for term in leaves(rule.match)) and not bounds_fee(rule.match):
             yield Finding("FEE_UNBOUNDED", rule.id, "an allow where nobody is paid needs fee.max_sats")
@@ -224,34 +203,3 @@ def _may_meet_no_payments(term: Term) -> bool:
             inner = inner.terms[0]
         return not isinstance(inner, NoPaymentsTerm)
     return True
-
-
-def _lint_places(keys: WalletKeys) -> Iterable[Finding]:
-    for what, counts in (
-        ("org", Counter(place.org for place in keys.places)),
-        ("host", Counter(place.host for place in keys.places)),
-    ):
-        for name, held in sorted(counts.items()):
-            if held >= keys.threshold:
-                yield Finding(
-                    f"{what.upper()}_ALONE", keys.wallet, f"{what} {name} holds {held} of {keys.threshold} keys"
-                )
-    unjudged = sum(1 for place in keys.places if place.node is None)
-    if unjudged >= keys.threshold:
-        yield Finding("KEYS_WITHOUT_JUDGE", keys.wallet, f"{unjudged} keys without a judge reach {keys.threshold}")
-
-
-def _lint_signers(policy: Policy, keys: WalletKeys) -> Iterable[Finding]:
-    """All rules may match at once, so what they require of signers together must fit into m."""
-    asked = [
-        r.obligations.signers for r in policy.rules if r.obligations is not None and r.obligations.signers is not None
-    ]
-    include = {name for signers in asked for name in signers.include}
-    offline = {node.name for node in policy.roots.nodes if node.location is Location.OFFLINE}
-    cold = max((signers.min_offline for signers in asked), default=0)
-    needed = len(include - offline) + max(cold, len(include & offline))
-    if needed > keys.threshold:
-        yield Finding("SIGNERS_ABOVE_M", keys.wallet, f"rules ask {needed} signers of a wallet of {keys.threshold}")
-    left = {place.node for place in keys.places} - {name for signers in asked for name in signers.exclude}
-    if len(left - {None}) + sum(1 for p in keys.places if p.node is None) < keys.threshold:
-        yield Finding("SIGNERS_TOO_FEW", keys.wallet, f"exclusions leave fewer than {keys.threshold} signers")

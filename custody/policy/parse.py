@@ -172,6 +172,8 @@ def _read_node(fields: Fields) -> Node:
         location=location,
         host=fields.name("host"),
         witness_key=fields.hex("witness_key", 32) if fields.has("witness_key") else None,
+        org=fields.name("org") if fields.has("org") else "",
+        vault=fields.name("vault") if fields.has("vault") else "",
     )
 
 

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from custody.policy.lint import KeyPlace, WalletKeys, lint
-from tests.fakes.rules import DAY, NOW, PAY, Document, document, policy, rule
+from custody.policy.places import wallet_keys
+from tests.fakes.rules import (
+    DAY,
+    EXCHANGE,
+    NOW,
+    PAY,
+    SUPPLIER,
+    Document,
+    address,
+    document,
+    list_entry,
+    policy,
+    rule,
+)
 
 CLEAN_KEYS = WalletKeys(
     "treasury",
@@ -74,6 +88,47 @@ SLIPS: dict[str, tuple[Document, str]] = {
         require({"delay": {"seconds": 1, "veto": {"group": "security", "threshold": 3}}}),
         "THRESHOLD_UNREACHABLE",
     ),
+    "a rule of the past": (rule("r", "deny", BOUND, expires_at=NOW - DAY), "RULE_DEAD"),
+    "a rule of a time after all": (rule("r", "deny", BOUND, not_before=NOW + 31 * DAY), "RULE_DEAD"),
+    "a rule that ends before it begins": (
+        rule("r", "deny", BOUND, not_before=NOW + 9, expires_at=NOW + 9),
+        "RULE_DEAD",
+    ),
+    "no such amount": (rule("r", "deny", {"amount": {"min_sats": 2}, "all_of": [BOUND]}), "RULE_DEAD"),
+    "no such fee": (rule("r", "deny", {"fee": {"min_sat_vb": 9}, "all_of": [{"fee": {"max_sat_vb": 8}}]}), "RULE_DEAD"),
+    "a payee of nobody": (
+        rule("r", "deny", {"payments": "none", "destination": {"lists": ["exchanges"]}}),
+        "RULE_DEAD",
+    ),
+    "a thing and its opposite": (rule("r", "deny", {"payments": "none", "not": {"payments": "none"}}), "RULE_DEAD"),
+    "a wallet of another class": (rule("r", "deny", {"wallet": {"names": ["vault"], "classes": ["hot"]}}), "RULE_DEAD"),
+    "somebody of another group": (
+        rule("r", "deny", {"initiator": {"users": ["alice"]}, "all_of": [{"initiator": {"groups": ["admins"]}}]}),
+        "RULE_DEAD",
+    ),
+    "two days at once": (
+        rule("r", "deny", {"time": {"days": ["mon"]}, "all_of": [{"time": {"days": ["tue"]}}]}),
+        "RULE_DEAD",
+    ),
+    "two hours at once": (
+        rule("r", "deny", {"time": {"hours": [1]}, "all_of": [{"time": {"hours": [2]}}]}),
+        "RULE_DEAD",
+    ),
+    "two relations at once": (
+        rule("r", "deny", {"relation": {"kinds": ["new"]}, "all_of": [{"relation": {"kinds": ["supersedes"]}}]}),
+        "RULE_DEAD",
+    ),
+    "an allow inside a narrower one": (rule("r", "allow", {**PAY["match"], **BOUND}), "RULE_REDUNDANT"),
+    "orgs too few": (
+        require({"approvals": {"group": "ops", "threshold": 2, "distinct_orgs": True}}),
+        "THRESHOLD_UNREACHABLE",
+    ),
+    "keys bound to no device": (
+        require({"approvals": {"group": "ops", "threshold": 1, "device_bound": True}}),
+        "THRESHOLD_UNREACHABLE",
+    ),
+    "a session": (rule("r", "deny", {"not": {"session": {"factors": ["otp"]}}}), "COORDINATOR_ONLY"),
+    "a chain": (rule("r", "require", {"not": {"min_confirmations": 6}}, {"local_conf": True}), "COORDINATOR_ONLY"),
     "an unbounded fee": (rule("r", "allow", {"payments": "none"}), "FEE_UNBOUNDED"),
 }
 
@@ -171,6 +226,10 @@ ALPHA, BETA, COLD = CLEAN_KEYS.places
 PLACES: dict[str, tuple[tuple[KeyPlace, ...], str]] = {
     "one org": ((ALPHA, KeyPlace("beta", "acme", "h2"), COLD), "ORG_ALONE"),
     "one host": ((ALPHA, KeyPlace("beta", "guard", "h1"), COLD), "HOST_ALONE"),
+    "one vault": (
+        (replace(ALPHA, vault="v1"), replace(BETA, vault="v1"), COLD),
+        "VAULT_ALONE",
+    ),
     "no judges": ((ALPHA, KeyPlace(None, "guard", "h2"), KeyPlace(None, "vaulters", "h3")), "KEYS_WITHOUT_JUDGE"),
 }
 
@@ -214,3 +273,49 @@ def test_lint_given_an_author_who_counts_needs_no_one_more() -> None:
     change = {"groups": ["admins"], "threshold": 3, "exclude_author": False}
 
     assert found_codes(PAY, admin={**document()["admin"], "change_quorum": change}) == set()
+
+
+def test_lint_given_an_allow_that_a_deny_always_outdoes_finds_it() -> None:
+    """A deny wins: an allow inside it is dead, one beside it is not."""
+    no_vault = rule("no-vault", "deny", {"wallet": {"names": ["vault"]}})
+    vault = rule("v", "allow", {"wallet": {"names": ["vault"]}, "amount": {"max_sats": 9}})
+
+    assert found_codes(PAY, no_vault, vault) == {("RULE_DEAD", "v")}
+    assert found_codes(PAY, {**no_vault, "mode": "shadow"}, vault) == set()
+    assert found_codes(PAY, {**no_vault, "expires_at": NOW + DAY}, vault) == set()
+
+
+def test_lint_given_a_list_that_nobody_stands_on_any_more_finds_it() -> None:
+    """An allow to payees of the past allows nothing; with an address of its own it does."""
+    lists = [{"name": "exchanges", "entries": [list_entry(EXCHANGE, expires_at=NOW - DAY)]}]
+    to_list = rule("r", "allow", {"destination": {"lists": ["exchanges"]}})
+    to_both = rule("r", "allow", {"destination": {"lists": ["exchanges"], "addresses": [address(SUPPLIER)]}})
+
+    assert found_codes(PAY, to_list, lists=lists) == {("RULE_DEAD", "r")}
+    assert found_codes(PAY, to_both, lists=lists) == set()
+
+
+def test_lint_given_twice_the_same_rule_finds_the_second() -> None:
+    """Of two equals one is enough."""
+    assert found_codes(PAY, {**PAY, "id": "pay-2"}) == {("RULE_REDUNDANT", "pay-2")}
+
+
+def test_lint_given_a_message_rule_asks_for_no_amount() -> None:
+    """What costs nothing needs no bound, and no fee budget."""
+    speak = rule("speak", "allow", {"initiator": {"groups": ["ops"]}}, operations=["message"])
+
+    assert found_codes(PAY, speak) == set()
+
+
+def test_wallet_keys_given_the_rules_say_where_each_key_stands() -> None:
+    """A node by its place in the rules, a declared key by the org of whoever answers for it."""
+    roots = document()["roots"]
+    roots["nodes"][0].update(org="acme", vault="v1")
+
+    keys = wallet_keys(policy(roots=roots), "treasury", 2, [("alpha", None), ("beta", None), (None, "grace")])
+
+    assert keys.places == (
+        KeyPlace("alpha", "acme", "host-alpha", "v1"),
+        KeyPlace("beta", "", "host-beta"),
+        KeyPlace(None, "guard", ""),
+    )
