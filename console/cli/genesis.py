@@ -150,9 +150,13 @@ def _done(context: typer.Context, genesis: Genesis, file: Path | None, *lines: s
 
 
 def _read_rules(path: Path) -> dict[str, Json]:
-    """Return the rules as written by people: any spelling of JSON, each key once, whole numbers only."""
+    """Return the rules as written by people: YAML, or any spelling of JSON, each key once, whole numbers only."""
     import json
 
+    if path.suffix in (".yaml", ".yml"):
+        from console.policy.draft import read_written
+
+        return dict(read_written(path).value)
     from console.files import read_file
     from custody.canonical import decode, encode
     from custody.errors import MalformedError

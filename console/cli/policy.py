@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.cli.office import Office, connected
+from console.cli.office import Office, connected, invocation
 from console.cli.output import Part, Table
+from console.cli.rule_drafts import drafts, explain_file, show_file
 
 if TYPE_CHECKING:
     from console.views import FreezeView, RulesView
@@ -18,18 +20,24 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None)
 group = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The rules, and what they say of a withdrawal.")
 app.add_typer(group, name="policy")
+group.add_typer(drafts)
 
 
 @group.command("show")
 def show_policy(
     context: typer.Context,
+    file: Annotated[Path | None, typer.Argument(help="A document in a file instead, YAML or JSON.")] = None,
     document: Annotated[bool, typer.Option("--document", help="The whole document as JSON.")] = False,
+    yaml: Annotated[bool, typer.Option("--yaml", help="The whole document as YAML.")] = False,
 ) -> None:
     """Show the pinned rules, whether the coordinator serves the same, and the freezes in force."""
-    connected(context, lambda office: _show(office, document))
+    if file is not None:
+        show_file(invocation(context), file, as_yaml=yaml, whole=document)
+        return
+    connected(context, lambda office: _show(office, document, yaml))
 
 
-async def _show(office: Office, whole: bool) -> None:
+async def _show(office: Office, whole: bool, as_yaml: bool) -> None:
     from custody.canonical import decode
 
     served = await office.client.rules()
@@ -37,6 +45,9 @@ async def _show(office: Office, whole: bool) -> None:
     _check_same(policy, served)
     if whole:
         office.output.line({"rules": decode(office.genesis.rules_document)})
+        return
+    if as_yaml:
+        _show_yaml(office)
         return
     value: dict[str, Json] = {
         "policy_hash": policy.hash.hex(),
@@ -47,10 +58,19 @@ async def _show(office: Office, whole: bool) -> None:
         "people": {p.name: list(p.groups) for p in policy.principals},
         "freezes": freezes_json(served.freezes),
     }
-    parts: list[Part] = [*_head_lines(policy, served.pending), _rules_table(policy), "", _people_table(policy)]
+    parts: list[Part] = [*head_lines(policy, served.pending), rules_table(policy), "", people_table(policy)]
     if served.freezes:
         parts += ["", "FREEZES IN FORCE, says the coordinator:", freezes_table(served.freezes)]
     office.output.done(value, *parts)
+
+
+def _show_yaml(office: Office) -> None:
+    from console.policy.text import write_text
+    from custody.canonical import decode
+
+    found = decode(office.genesis.rules_document)
+    text = write_text(found) if isinstance(found, Mapping) else ""
+    office.output.done({"yaml": text}, *text.splitlines())
 
 
 def _check_same(policy: Policy, served: RulesView) -> None:
@@ -65,7 +85,8 @@ def _check_same(policy: Policy, served: RulesView) -> None:
         refuse("RULES_OTHER", f"the pinned rules {policy.hash.hex()[:16]}", found.hex()[:16])
 
 
-def _head_lines(policy: Policy, pending: int) -> list[str]:
+def head_lines(policy: Policy, pending: int) -> list[str]:
+    """Return what stands above the rules: which version, until when, and who changes it."""
     from console.pages import span, utc
 
     admin, limits = policy.admin, policy.limits
@@ -81,7 +102,8 @@ def _head_lines(policy: Policy, pending: int) -> list[str]:
     ]
 
 
-def _rules_table(policy: Policy) -> Table:
+def rules_table(policy: Policy) -> Table:
+    """Return the rules in words."""
     from console.rules import rule_words
 
     rows = [
@@ -90,14 +112,20 @@ def _rules_table(policy: Policy) -> Table:
     return Table(("kind", "rule", "mode", "says"), rows)
 
 
-def _people_table(policy: Policy) -> Table:
+def people_table(policy: Policy) -> Table:
+    """Return the people and programs."""
     rows = [(p.name, p.org, ", ".join(p.groups) or ("service" if p.is_service else "")) for p in policy.principals]
     return Table(("who", "of", "groups"), rows)
 
 
 @group.command()
-def explain(context: typer.Context, withdrawal: Annotated[str, typer.Argument(metavar="DIGEST|ID")]) -> None:
-    """Say what the rules say of a withdrawal now, rule by rule, as the coordinator judges it."""
+def explain(context: typer.Context, withdrawal: Annotated[str, typer.Argument(metavar="DIGEST|ID|FILE")]) -> None:
+    """Say what the rules say of a withdrawal now, rule by rule; of a FILE (YAML or JSON), what each rule does."""
+    from console.policy.draft import is_file
+
+    if is_file(withdrawal):
+        explain_file(invocation(context), Path(withdrawal))
+        return
     connected(context, lambda office: _explain(office, withdrawal))
 
 
