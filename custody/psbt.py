@@ -278,12 +278,20 @@ def from_base64(text: str) -> bytes:
 
 
 def convert(psbt: Psbt, version: int) -> Psbt:
-    """Return `psbt` in `version` (0 or 2), saying the same. Raises MalformedError CONVERT_LOSSY where it cannot."""
+    """Return `psbt` in `version` (0 or 2), saying the same. Raises MalformedError CONVERT_LOSSY where it cannot.
+
+    Version 2 has limits of its own (`custody.psbt_v2`): what we would not read back is not written.
+    """
     if version == psbt.version:
         return psbt
     make = v2_maps if version == 2 else v0_maps
     global_map, inputs, outputs = make(psbt.transaction, psbt.globals, psbt.inputs, psbt.outputs)
-    return Psbt(global_map, psbt.transaction, tuple(map(PsbtInput, inputs)), tuple(map(PsbtOutput, outputs)), version)
+    made = Psbt(global_map, psbt.transaction, tuple(map(PsbtInput, inputs)), tuple(map(PsbtOutput, outputs)), version)
+    try:
+        parse(serialize(made))
+    except MalformedError as error:
+        raise MalformedError("CONVERT_LOSSY", f"expected what fits into version {version}: {error.message}") from error
+    return made
 
 
 def _read_maps(kind: type[_Map], reader: Reader, count: int, rules: Rules, known: Known) -> tuple[_Map, ...]:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from custody.errors import MalformedError
 from custody.facts import Facts, ShapeLimits, read_facts
 from custody.psbt import Psbt, convert, parse, serialize
+from custody.psbt_fields import MAX_SCRIPT_BYTES
+from custody.psbt_v2 import MAX_OUTPUTS
 from custody.signatures import accept, from_foreign_psbt, with_signatures
+from custody.transaction import TxOut
+from custody.units import Sats
+from tests.fakes.psbts import RawPsbt, put
 from tests.world import World, make_genesis
 
 WORLD = World(make_genesis())
@@ -38,3 +46,19 @@ def test_from_foreign_psbt_given_the_other_version_takes_its_signatures(ours: Ps
     assert from_foreign_psbt(ours, answer) == signatures
     facts = SPEND.facts()
     assert accept(ours, facts, WORLD.book, signatures).signed == {1}
+
+
+@pytest.mark.parametrize(
+    "outputs", [(TxOut(Sats(1), b"\x51" * (MAX_SCRIPT_BYTES + 1)),), (TxOut(Sats(1), b""),) * (MAX_OUTPUTS + 1)]
+)
+def test_convert_given_what_version_2_has_no_room_for_refuses(outputs: tuple[TxOut, ...]) -> None:
+    """A script or a number of outputs that a transaction may have and our reader of version 2 refuses."""
+    raw = RawPsbt.of(V0)
+    put(raw.globals, b"\0", replace(V0.transaction, outputs=outputs).serialize_stripped())
+    raw.outputs = [[] for _ in outputs]
+    psbt = parse(raw.to_bytes())
+
+    with pytest.raises(MalformedError) as caught:
+        convert(psbt, 2)
+
+    assert caught.value.code == "CONVERT_LOSSY"
