@@ -49,6 +49,7 @@ from custody.genesis import (
 )
 from custody.psbt import parse, serialize
 from custody.release import release_of
+from custody.scripts import Template
 from custody.signatures import InputSignature, sighashes
 from custody.statements import Kind, Signed, endorse, sign
 from custody.transaction import OutPoint, Transaction, TxIn, TxOut
@@ -79,10 +80,13 @@ def record_of(node: str) -> Signed:
     return sign(Kind.RECORD, record.to_json(), seed_of(node))
 
 
-def make_genesis(*rules: Mapping[str, Any], threshold: int = 2, **changes: Any) -> Genesis:
+def make_genesis(
+    *rules: Mapping[str, Any], threshold: int = 2, template: Template = Template.WSH, **changes: Any
+) -> Genesis:
     """Return a signed genesis of a 2-of-3 wallet over alpha, beta and cold, with these rules."""
     slots = tuple(_slot(node) for node in NODES)
-    wallet = make_wallet(threshold, tuple(parse_key(slot.key, Network.REGTEST) for slot in slots), Network.REGTEST)
+    keys = tuple(parse_key(slot.key, Network.REGTEST) for slot in slots)
+    wallet = make_wallet(threshold, keys, Network.REGTEST, template)
     wallets = {"treasury": {"wallet_id": wallet.wallet_id.hex(), "classes": ["hot"]}}
     rules_document = document(*rules, **{"wallets": wallets, **changes})
     signed = compose(Purpose.DEMO, Network.REGTEST, (GenesisWallet("treasury", wallet, slots),), rules_document)

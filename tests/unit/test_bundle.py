@@ -76,6 +76,8 @@ BUNDLE_CHANGES: dict[str, tuple[Change, str]] = {
     "a signature of two parts": (lambda d: d.update(signatures=[[0, "00"]]), "SIGNATURE_SHAPE"),
     "a signature that is no list": (lambda d: d.update(signatures=["abc"]), "SIGNATURE_SHAPE"),
     "a signature by a short key": (lambda d: d.update(signatures=[[0, "00", "00"]]), "FIELD_HEX"),
+    "a signature by a key of 34 bytes": (lambda d: d.update(signatures=[[0, "02" * 34, "00"]]), "FIELD_HEX"),
+    "a signature by a key of 31 bytes": (lambda d: d.update(signatures=[[0, "02" * 31, "00"]]), "FIELD_HEX"),
     "a signature of input -1": (lambda d: d.update(signatures=[[-1, "02" * 33, "00"]]), "FIELD_RANGE"),
     "a log that is no object": (lambda d: d.update(log=[]), "FIELD_TYPE"),
     "an unknown field of the log": (lambda d: d["log"].update(more=1), "FIELD_UNKNOWN"),
@@ -152,6 +154,13 @@ def test_parse_answer_given_one_change_refuses(name: str) -> None:
     change, code = ANSWER_CHANGES[name]
     assert code_of(parse_answer, ANSWER.to_bytes()) == "OK"
     assert code_of(parse_answer, ANSWER.to_bytes(), change) == code
+
+
+def test_bundle_given_signatures_by_x_only_keys_is_read_back() -> None:
+    """Taproot's keys have 32 bytes; the two kinds are told apart by their length alone."""
+    found = (InputSignature(0, b"\x05" * 32, bytes(64)), InputSignature(0, b"\x02" * 33, b"\x30" * 71))
+
+    assert parse_bundle(replace(BUNDLE, signatures=found).to_bytes()).signatures == found
 
 
 def test_check_receipt_given_a_receipt_of_this_answer_passes_and_of_any_other_refuses() -> None:

@@ -12,6 +12,7 @@ from custody import ed25519
 from custody.bundle import Answer, Behind, Bundle, Delta, LogPart, check_receipt, parse_answer
 from custody.canonical import decode, encode
 from custody.errors import CustodyError, IntegrityError, MalformedError, Refused, UnavailableError
+from custody.scripts import Template
 from custody.signatures import InputSignature
 from signer_node.effects import Effect, Side
 from signer_node.judge import Cleared
@@ -22,6 +23,7 @@ from tests.integration.harness import genesis_of, open_node
 from tests.world import Spend, World
 
 GENESIS = genesis_of()
+TAPROOT = genesis_of(template=Template.TR)
 
 
 class FallenError(Exception):
@@ -149,6 +151,35 @@ def lies(spend: Spend) -> dict[str, tuple[InputSignature, ...]]:
         "broken": (replace(true, signature=true.signature[:-2] + b"\x00\x01"),),
         "under another key": (replace(true, pubkey=spend.signatures("beta")[0].pubkey),),
     }
+
+
+def taproot_lies(spend: Spend) -> dict[str, tuple[InputSignature, ...]]:
+    """Return what a bad backend of a taproot wallet could answer."""
+    (true,) = spend.signatures("alpha")
+    return {
+        "of another node": spend.signatures("beta"),
+        "with a sighash byte": (replace(true, signature=true.signature + b"\x01"),),
+        "broken": (replace(true, signature=true.signature[:-1] + bytes([true.signature[-1] ^ 1])),),
+        "under its key of 33 bytes": (replace(true, pubkey=b"\x02" + true.pubkey),),
+        "of the other kind": (replace(true, signature=b"\x30" + bytes(69) + b"\x01"),),
+    }
+
+
+@pytest.mark.parametrize("lie", [*taproot_lies(World(TAPROOT).spend(World(TAPROOT).withdrawal())), "none of them"])
+async def test_node_of_a_taproot_wallet_whose_backend_lies_then_nothing_leaves(lie: str, tmp_path: Path) -> None:
+    """One BIP-340 signature per input by the cleared x-only key; without a lie, exactly those leave."""
+    world = World(TAPROOT)
+    spend = world.spend(world.withdrawal())
+    node = open_node(TAPROOT, "alpha", tmp_path, FakeClock(NOW))
+    if lie == "none of them":
+        assert (await node.answer(spend.bundle().to_bytes())).outcome == spend.signatures("alpha")
+        return
+    node._backend = Keys(taproot_lies(spend)[lie])  # type: ignore[assignment]  # as below
+
+    with pytest.raises(IntegrityError) as refused:
+        await node.answer(spend.bundle().to_bytes())
+
+    assert refused.value.code == "BACKEND_LIED"
 
 
 @pytest.mark.parametrize("lie", lies(World(GENESIS).spend(World(GENESIS).withdrawal())))

@@ -15,9 +15,14 @@ from coordinator.chain.relay import (
     pushes,
     relay_check,
 )
+from custody.finalise import finalize
+from custody.scripts import Template
+from custody.signatures import accept
 from custody.transaction import OutPoint, Transaction, TxIn, TxOut
 from custody.units import Sats
+from tests.fakes.psbts import facts_of, signed_by, spent_outputs
 from tests.fakes.spends import p2wsh, sign_two_of_three, two_of_three, with_high_s
+from tests.fakes.templates import BOOKS, spend_of
 
 AT = NextBlock(height=500, median_time=1_700_000_000)
 P2WSH = p2wsh(two_of_three())
@@ -138,3 +143,41 @@ def test_dust_threshold_when_script_is_standard_then_is_cores(script: bytes, sat
 def test_pushes_when_read_then_gives_items_or_none(script: bytes, found: tuple[bytes, ...] | None) -> None:
     """Every push opcode is read; other opcodes and pushes past the end are none."""
     assert pushes(script) == found
+
+
+def final_of(template: Template) -> tuple[Transaction, tuple[TxOut, ...]]:
+    """Return a complete transaction of a wallet of ours, and what it spends."""
+    book, psbt = BOOKS[template], spend_of(template)
+    facts = facts_of(psbt, book)
+    signatures = (*signed_by(0, psbt, book=book), *signed_by(1, psbt, book=book))
+    return finalize(psbt, facts, book, accept(psbt, facts, book, signatures)), spent_outputs(psbt)
+
+
+WITNESSES: dict[str, tuple[Template, Callable[[tuple[bytes, ...]], tuple[bytes, ...]]]] = {
+    "script_in_p2sh_too_long": (Template.SH_WSH, lambda w: (*w[:-1], w[-1] + b"\0" * 3_600)),
+    "item_in_p2sh_too_long": (Template.SH_WSH, lambda w: (b"\1" * 81, *w)),
+    "too_many_in_p2sh": (Template.SH_WSH, lambda w: (b"",) * 101 + w[-1:]),
+    "item_of_a_tapscript_too_long": (Template.TR, lambda w: (b"\1" * 81, *w)),
+    "annex": (Template.TR, lambda w: (*w, b"\x50")),
+    "long_annex": (Template.TR_SORTED, lambda w: (*w, b"\x50" + bytes(32))),
+}
+
+
+@pytest.mark.parametrize("template", Template)
+def test_relay_check_when_the_wallet_has_any_template_then_accepts(template: Template) -> None:
+    """Finalised by us: within every limit."""
+    final, spent = final_of(template)
+
+    assert relay_check(final, spent, AT) is None
+
+
+@pytest.mark.parametrize("change", WITNESSES)
+def test_relay_check_when_a_witness_is_outside_relay_limits_then_refuses(change: str) -> None:
+    """P2WSH inside P2SH has the limits of P2WSH; tapscripts have those of items, and no annex."""
+    template, bend = WITNESSES[change]
+    final, spent = final_of(template)
+
+    answer = relay_check(with_witness(final, bend), spent, AT)
+
+    assert answer is not None
+    assert answer.code == "TX_NONSTANDARD"

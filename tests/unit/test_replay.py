@@ -69,7 +69,7 @@ class Recorded:
         entries = {Log.MONEY: tuple(self.world.entries), Log.EVENT: tuple(self.events)}
         leaves = {log: tuple(map(leaf_hash, found)) for log, found in entries.items()}
         checkpoints = {Log.MONEY: self.world.cosigned(), Log.EVENT: ""}
-        return Export(GENESIS.signed, entries, leaves, {**self.world.statements, **self.raws}, checkpoints)
+        return Export(self.world.genesis.signed, entries, leaves, {**self.world.statements, **self.raws}, checkpoints)
 
 
 class FarSpend(Spend):

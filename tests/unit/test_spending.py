@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from coordinator.chain.port import ChainCoin
 from coordinator.spending import CHANGE_FLOOR_SATS, Change, Multisig, OwnCoin, Spending, Terms, choose
 from custody.errors import Refused
+from custody.finalise import finalize
+from custody.scripts import Template
+from custody.signatures import accept
 from custody.transaction import OutPoint, Transaction, TxIn, TxOut
 from custody.units import Sats, SatsPerVByte
+from custody.updater import build
+from custody.wallet import ScriptBook
+from tests.fakes.psbts import COIN_SATS, coin, facts_of, signed_by, wallet_of
 from tests.fakes.spends import KEYS, p2wsh, sign_two_of_three, two_of_three
 
 WALLET = p2wsh(two_of_three())
@@ -55,6 +61,32 @@ def test_choose_when_one_coin_is_enough_then_takes_one_and_makes_change() -> Non
     assert spending.change_index == 3
     assert TxOut(Sats(200_000 - 100_000 - spending.fee_sats), CHANGE.script) in spending.outputs
     assert spending.fee_sats == 2 * spending.vsize_vb
+
+
+@pytest.mark.parametrize("template", Template)
+@pytest.mark.parametrize(("threshold", "count"), [(2, 3), (3, 5)])
+def test_choose_when_the_wallet_has_any_template_then_its_size_is_that_of_the_facts(
+    template: Template, threshold: int, count: int
+) -> None:
+    """What is paid for is what the facts allow, to the byte, and never less than what is signed."""
+    book = ScriptBook(wallet_of(threshold, count, template=template))
+    coins = [coin(at, book=book) for at in range(3)]
+    owned = [
+        OwnCoin(ChainCoin(one.outpoint, Sats(COIN_SATS), book.script(0, 0).script, 10, b""), 0, 0) for one in coins
+    ]
+    change = Change(book.script(1, 3).script, 3)
+    paid = 2 * COIN_SATS + 1_000
+    shape = Multisig(threshold, count, template)
+
+    spending = chosen(choose(owned, pay(paid), change, Terms(SatsPerVByte(2), Sats(9_000), shape)))
+
+    places = [(at, 3) for at, output in enumerate(spending.outputs) if output.script == change.script]
+    psbt = build(book, coins, spending.outputs, places)
+    facts = facts_of(psbt, book)
+    signatures = sum((signed_by(at, psbt, book=book) for at in range(threshold)), ())
+    final = finalize(psbt, facts, book, accept(psbt, facts, book, signatures))
+    assert spending.vsize_vb == facts.vsize_vb >= final.vsize_vb
+    assert facts.fee_sats == spending.fee_sats == 2 * spending.vsize_vb
 
 
 def test_choose_when_rest_is_below_floor_and_fee_may_take_it_then_makes_no_change() -> None:
