@@ -104,7 +104,8 @@ def genesis_lines(genesis: Genesis) -> list[str]:
     ]
     for wallet in genesis.wallets:
         first = address_of(wallet.wallet.script(RECEIVE, 0).script, genesis.network)
-        lines += ["", f"  wallet {wallet.name}: {wallet.wallet.threshold} of {len(wallet.slots)}"]
+        form = wallet.wallet.template.form
+        lines += ["", f"  wallet {wallet.name}: {wallet.wallet.threshold} of {len(wallet.slots)}, {form}"]
         lines += [line for slot in wallet.slots for line in _slot_lines(slot)]
         lines += [f"    first address {address_groups(first)}"]
     lines += ["", f"  witnesses: {roots.w} of {len(roots.witnesses)} cosign, {roots.f} may lie"]

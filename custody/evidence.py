@@ -243,9 +243,9 @@ class _Evidence:
         return check_multisig(transaction, psbt, facts, book)
 
     def _txid(self) -> bytes:
-        """Return the txid of the exported transaction, or of the PSBT where none was finished."""
+        """Return the txid, as releases name it, of the exported transaction, or of the PSBT where none was finished."""
         if "transaction.bin" in self._files:
-            return parse_transaction(self._files["transaction.bin"]).txid
+            return parse_transaction(self._files["transaction.bin"]).unsigned().txid
         return parse(self._files["psbt.bin"]).transaction.txid if "psbt.bin" in self._files else b""
 
     def _t(self, found: _Entry) -> int:

@@ -38,6 +38,12 @@ class Template(Enum):
         return self.value + inside + ")" * self.value.count("(")
 
     @property
+    def form(self) -> str:
+        """How people name it: `wsh(sortedmulti)`, `tr(multi_a)`; the internal key goes without saying."""
+        opened = self.value.replace(f"{NUMS.hex()},", "").removesuffix("(")
+        return opened + ")" * opened.count("(")
+
+    @property
     def is_taproot(self) -> bool:
         """Whether its keys are x-only and its signatures Schnorr's (BIP-340)."""
         return self in (Template.TR, Template.TR_SORTED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,15 @@ MAX_RULES_BYTES = 512 * 1024  # as a statement
 MAX_RECORD_BYTES = 16 * 1024
 
 
+class Form(Enum):
+    """The templates of custody.scripts as people type them, by the same names."""
+
+    WSH = "wsh"
+    SH_WSH = "sh-wsh"
+    TR = "tr"
+    TR_SORTED = "tr-sorted"
+
+
 @group.command()
 def compose(
     context: typer.Context,
@@ -34,6 +44,7 @@ def compose(
     threshold: Annotated[int, typer.Option(min=1, max=15, help="Keys that must sign.")],
     slot: Annotated[list[Path], typer.Option(help="Key record of a node, in order; once for each.")],
     out: Annotated[Path, typer.Option(help="New file for the unsigned genesis.")],
+    template: Annotated[Form, typer.Option(help="Form of the wallet's scripts.")] = Form.WSH,
     declared: Annotated[list[str] | None, typer.Option(help="KEY=ADMIN: a key without a judge.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Regtest only: weaker than safety needs.")] = False,
 ) -> None:
@@ -43,13 +54,14 @@ def compose(
     from custody.fields import check_name
     from custody.genesis import GenesisWallet, Purpose, parse_genesis
     from custody.genesis import compose as composed
+    from custody.scripts import Template
     from custody.wallet import make_wallet, parse_key
 
     document = _read_rules(rules)
     network = _network(document)
     slots = (*(_recorded(path) for path in slot), *(_declared(text) for text in declared or ()))
     keys = tuple(parse_key(found.key, network) for found in slots)
-    made = make_wallet(threshold, keys, network)
+    made = make_wallet(threshold, keys, network, Template[template.name])
     name = check_name(wallet, "--wallet")
     filled = _filled(document, name, made.wallet_id, slots)
     purpose = Purpose.DEMO if demo else Purpose.PRODUCTION

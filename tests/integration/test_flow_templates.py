@@ -14,6 +14,7 @@ from coordinator.chain.port import TxState
 from coordinator.exporting import export_lines
 from coordinator.session import Session, Stage
 from custody.audit import VerdictKind, read_export
+from custody.evidence import make_evidence, verify_evidence
 from custody.psbt import parse
 from custody.replay import replay, verify
 from custody.scripts import Template
@@ -59,6 +60,9 @@ async def test_withdrawals_from_each_template_are_confirmed_and_their_export_ver
     assert [one == final.txid for one, final in zip(released, finals, strict=True)] == [not is_renamed] * 2
     raw = b"".join([line async for line in export_lines(org.parts)])
     assert str(verify(raw, org.genesis.hash)) == "OK"
+    for session in (first, second):
+        digest = session.withdrawal.digest
+        assert str(verify_evidence(make_evidence(read_export(raw), digest), org.genesis.hash)) == f"OK({digest.hex()})"
     rows = list(csv.DictReader(io.StringIO(withdrawals_csv(read_export(raw)))))
     assert [row["txid"] for row in rows] == [final.txid_hex for final in finals]
 

@@ -19,23 +19,28 @@ from custody.audit import Log
 from custody.errors import ConflictError, MalformedError
 from custody.psbt import PsbtInput, parse, serialize
 from custody.psbt_fields import IN_PARTIAL_SIGNATURE, Field, FieldMap
+from custody.scripts import Template
 from custody.transaction import parse_transaction
 from custody.v1 import courier_pb2
 from custody.withdrawal import Withdrawal
 from tests.fakes.cleared import descriptor_key
 from tests.fakes.rules import rule, seed_of
 from tests.integration.harness import OPERATOR, Organisation, close, genesis_of, organise
-from tests.integration.test_third_party_cosigners import PEERS, THEIRS, THEIRS_AT
+from tests.integration.test_third_party_cosigners import PEERS, TEMPLATES, THEIRS, THEIRS_AT
 
 PAY = rule("pay", "allow", {"wallet": {"names": ["treasury"]}})
-GENESIS = genesis_of(PAY, nodes=("alpha", "beta"), declared=(descriptor_key(seed_of(THEIRS)),))
+DECLARED = (descriptor_key(seed_of(THEIRS)),)
+GENESES = {
+    template: genesis_of(PAY, nodes=("alpha", "beta"), declared=DECLARED, template=template)
+    for template in dict.fromkeys(template for _, template in TEMPLATES)
+}
 TWO_COINS_SATS = 6_000_000_000  # more than one coin of 50 BTC
 
 
 @pytest.fixture
-async def org(tmp_path: Path) -> AsyncIterator[Organisation]:
-    """Alpha answers, beta is away, the third key is declared."""
-    found = await organise(GENESIS, tmp_path)
+async def org(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Organisation]:
+    """Alpha answers, beta is away, the third key is declared. The template is WSH where no parameter says another."""
+    found = await organise(GENESES[getattr(request, "param", Template.WSH)], tmp_path)
     found.silent = {"beta"}
     yield found
     await close(found)
@@ -67,7 +72,9 @@ async def signers(org: Organisation, asked: Withdrawal) -> frozenset[int]:
 
 
 @pytest.mark.parametrize("device_first", [False, True], ids=["node_first", "device_first"])
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize(
+    ("name", "org"), TEMPLATES, indirect=["org"], ids=[f"{name}-{template.name}" for name, template in TEMPLATES]
+)
 async def test_withdrawal_with_a_declared_key_then_is_confirmed(
     org: Organisation, name: str, device_first: bool
 ) -> None:
@@ -77,7 +84,8 @@ async def test_withdrawal_with_a_declared_key_then_is_confirmed(
     if not device_first:
         assert await org.run(asked) is Stage.SIGNING
     psbt = await export_psbt(org, asked)
-    assert all(bool(found.partial_signatures) is not device_first for found in parse(psbt).inputs)
+    for found in parse(psbt).inputs:
+        assert bool(found.partial_signatures or found.tap_signatures) is not device_first
 
     stage = await import_psbt(org, asked, signed_by_peer(org, psbt, name))
 

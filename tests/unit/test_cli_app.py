@@ -9,6 +9,7 @@ import pytest
 
 from console.channel import CallRefusedError
 from console.cli.app import COMMANDS, exit_code
+from console.pages import genesis_lines
 from console.refusal import RefusedHereError
 from custody.canonical import encode
 from custody.errors import (
@@ -21,7 +22,8 @@ from custody.errors import (
     Refused,
     UnavailableError,
 )
-from custody.genesis import read_key_record
+from custody.genesis import parse_genesis, read_key_record
+from custody.scripts import Template
 from custody.statements import Kind, Signed, endorse
 from custody.words import words
 from tests.desk import keyturn
@@ -142,6 +144,16 @@ def composed(tmp_path: Path, *more: str) -> Path:
     ran = keyturn(*command, *slots, "--demo", "--out", str(out), *more)
     assert ran.code == 0, ran.err
     return out
+
+
+@pytest.mark.parametrize("template", Template, ids=lambda one: one.name)
+def test_compose_given_a_template_makes_a_wallet_of_it(template: Template, tmp_path: Path) -> None:
+    """Spelled as people type it; the page that everybody confirms names the form."""
+    typed = template.name.lower().replace("_", "-")
+    genesis = parse_genesis(Signed.from_bytes(composed(tmp_path, "--template", typed).read_bytes()))
+
+    assert genesis.wallets[0].wallet.template is template
+    assert f"wallet treasury: 2 of 3, {template.form}" in "\n".join(genesis_lines(genesis))
 
 
 def endorsement_file(tmp_path: Path, name: str, raw: bytes) -> Path:

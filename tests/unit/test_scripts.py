@@ -89,6 +89,16 @@ def test_shared_message_given_the_bip341_transaction_is_theirs() -> None:
     assert found.hex() == default["intermediary"]["sigMsg"]
 
 
+def test_form_names_each_template_without_its_internal_key() -> None:
+    """What people read when they confirm a wallet."""
+    assert [template.form for template in Template] == [
+        "wsh(sortedmulti)",
+        "sh(wsh(sortedmulti))",
+        "tr(multi_a)",
+        "tr(sortedmulti_a)",
+    ]
+
+
 def test_multi_a_script_is_the_form_of_bip387() -> None:
     """Key by key, the count of valid signatures compared with m."""
     keys = (b"\x01" * 32, b"\x02" * 32, b"\x03" * 32)
