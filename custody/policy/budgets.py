@@ -199,8 +199,9 @@ def budget_uses(rule: Rule, subject: Subject, own_family: bytes, spent: Spent) -
         return None
     since = None if window.seconds is None else subject.lo - window.seconds  # ageing goes by lo
     own = spent.family(own_family)
-    counted = {} if own is None or _is_over(window, own.latest_t, subject.lo) else _shares_of(rule, own, policy)
-    mine = (subject, *(() if own is None else _subjects(own)))
+    releases = () if own is None else _subjects(own)
+    counted = {} if own is None or _is_over(window, own.latest_t, subject.lo) else _shares_of(rule, releases, policy)
+    mine = (subject, *releases)
     uses = []
     for group in _groups(budget, subject, policy):
         others = sum(
@@ -216,23 +217,26 @@ def _is_over(window: Window, t: int, lo: int) -> bool:
 
 def _shares(policy: Policy, family: FamilySpend) -> dict[Drawer, int]:
     """Return what `family` costs in each drawer of every limit rule."""
+    subjects = _subjects(family)
     return {
         (rule.id, group): cost
         for rule in policy.rules
         if rule.budget is not None
-        for group, cost in _shares_of(rule, family, policy).items()
+        for group, cost in _shares_of(rule, subjects, policy).items()
     }
 
 
-def _shares_of(rule: Rule, family: FamilySpend, policy: Policy) -> dict[Group, int]:
-    """Return what `family` costs in each drawer of `rule`: its largest there.
+def _shares_of(rule: Rule, subjects: Sequence[Subject], policy: Policy) -> dict[Group, int]:
+    """Return what a family of these releases costs in each drawer of `rule`: its largest there.
 
     Releases of somebody who left count in every org: they stand in the drawer of ANY_ORG, and the family's own org
     holds only what is above that, so that the two together are the largest.
     """
-    subjects, budget = _subjects(family), rule.budget
+    budget = rule.budget
     if budget is None or all(holds(rule.match, subject, policy) is False for subject in subjects):
         return {}
+    if len(subjects) == 1:  # as good as always, and nothing to compare
+        return {group: _cost(group, subjects[0], budget.measure) for group in _groups(budget, subjects[0], policy)}
     groups = {group for subject in subjects for group in _groups(budget, subject, policy)}
     costs = {group: _largest(group, subjects, budget.measure, policy) for group in groups}
     shares = {}
