@@ -6,8 +6,8 @@ fresh one this program says STALE and signs nothing but rejects, vetoes and free
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from console.client import Client
 from console.memory import Memory
@@ -24,11 +24,15 @@ MAX_LOG_BYTES = 1024 * 1024 * 1024  # above any real log; a coordinator that nev
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """The log as followed. state: settled.  vouched_at: UTC seconds by which w witnesses vouched for all of it."""
+    """The log as followed. state: settled.  vouched_at: UTC seconds by which w witnesses vouched for all of it.
+
+    statements: what its entries name, by digest.
+    """
 
     state: State
     note: str
     vouched_at: int
+    statements: Mapping[bytes, Signed] = field(default_factory=dict)
 
     def age_s(self, now: int) -> int:
         """Return how long ago the witnesses vouched; negative where their clocks are ahead of ours."""
@@ -52,12 +56,13 @@ async def follow(client: Client, genesis: Genesis, memory: Memory) -> Followed:
     note = await client.checkpoint(Log.MONEY)
     entries, statements = await _entries(client, parse_checkpoint(parse_note(note).body).size)
     _check_continues(entries, memory)
-    state = advance(start(genesis), entries, {signed.digest: signed for signed in statements}, note)
+    named = {signed.digest: signed for signed in statements}
+    state = advance(start(genesis), entries, named, note)
     vouched, cosigned = open_under(state, note)
     vouched_at = cosigned.oldest_counted(vouched.policy.roots.w)
     if vouched_at is None:  # `open_under` counted them already
         raise IntegrityError("CHECKPOINT_UNDERSIGNED", "expected enough cosignatures")
-    return Followed(in_force(settled(state, time_of(cosigned)), vouched_at), note, vouched_at)
+    return Followed(in_force(settled(state, time_of(cosigned)), vouched_at), note, vouched_at, named)
 
 
 def require_fresh(followed: Followed, now: int) -> State:

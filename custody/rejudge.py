@@ -26,7 +26,6 @@ from custody.facts import (
     check_matches,
     own_payees,
     read_facts,
-    vsize_bound_vb,
 )
 from custody.follow import Released, State, family_of
 from custody.interval import Interval
@@ -34,13 +33,11 @@ from custody.once import pays_once
 from custody.people import verify_people
 from custody.policy import Policy
 from custody.policy.budgets import FamilySpend, longest_window_s
-from custody.psbt import Psbt, PsbtInput, PsbtOutput
-from custody.psbt_fields import FieldMap
-from custody.release import release_of
+from custody.psbt import Psbt
+from custody.release import release_of, vsize_of_release_vb
 from custody.statements import Signed
-from custody.transaction import Transaction, TxIn, TxOut
-from custody.units import Sats, VBytes
-from custody.wallet import CHANGE, ScriptBook
+from custody.units import Sats
+from custody.wallet import ScriptBook
 from custody.withdrawal import Withdrawal, read_withdrawal
 
 ENTRY_TIME_TOLERANCE_S = 600  # protocol.md "WITNESS": an entry's own time may differ from T by this much
@@ -227,7 +224,6 @@ def _facts_of_entry(release: Release, book: ScriptBook, limits: ShapeLimits) -> 
             return Refused("CHANGE_INDEX", f"an index of at most {highest}", str(index))
         if amount < limits.change_floor_sats:
             return Refused("CHANGE_BELOW_FLOOR", f"at least {limits.change_floor_sats} sats", f"{amount} sats")
-    change = [TxOut(amount, book.script(CHANGE, index).script) for index, amount in release.change]
     return Facts(
         txid=release.txid,
         version=VERSION,
@@ -236,13 +232,5 @@ def _facts_of_entry(release: Release, book: ScriptBook, limits: ShapeLimits) -> 
         payments=release.payments,
         change=tuple(ChangeFact(at, index, amount) for at, (index, amount) in enumerate(release.change)),
         fee_sats=release.fee_sats,
-        vsize_vb=_vsize_vb(release, change, book),
+        vsize_vb=vsize_of_release_vb(release, book),
     )
-
-
-def _vsize_vb(release: Release, change: list[TxOut], book: ScriptBook) -> VBytes:
-    """Return the largest size of the release's transaction; the order of its outputs, which is lost, does not enter."""
-    inputs = tuple(TxIn(outpoint) for outpoint in release.outpoints)
-    transaction = Transaction(VERSION, inputs, (*release.payments, *change))
-    shape = Psbt(FieldMap(()), transaction, tuple(PsbtInput(()) for _ in inputs), (PsbtOutput(()),))
-    return vsize_bound_vb(shape, book.wallet)

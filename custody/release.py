@@ -1,11 +1,16 @@
-"""Make the RELEASE of one transaction: the coordinator to log it, each signer to recompute every field of it."""
+"""The RELEASE of one transaction: the coordinator logs it, each signer recomputes every field of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from custody.entries import Release
-from custody.facts import Facts
+from custody.facts import VERSION, Facts, vsize_bound_vb
+from custody.psbt import Psbt, PsbtInput, PsbtOutput
+from custody.psbt_fields import FieldMap
+from custody.transaction import Transaction, TxIn, TxOut
+from custody.units import VBytes
+from custody.wallet import CHANGE, ScriptBook
 from custody.withdrawal import Withdrawal
 
 
@@ -35,3 +40,12 @@ def release_of(withdrawal: Withdrawal, approvals: Sequence[bytes], facts: Facts,
         relation=withdrawal.relation,
         time=time,
     )
+
+
+def vsize_of_release_vb(release: Release, book: ScriptBook) -> VBytes:
+    """Return the largest size of the release's transaction; the order of its outputs, which is lost, does not enter."""
+    change = [TxOut(amount, book.script(CHANGE, index).script) for index, amount in release.change]
+    inputs = tuple(TxIn(outpoint) for outpoint in release.outpoints)
+    transaction = Transaction(VERSION, inputs, (*release.payments, *change))
+    shape = Psbt(FieldMap(()), transaction, tuple(PsbtInput(()) for _ in inputs), (PsbtOutput(()),))
+    return vsize_bound_vb(shape, book.wallet)

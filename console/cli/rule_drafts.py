@@ -1,4 +1,4 @@
-"""policy lint, explain and show for a document in a file, YAML or JSON: nothing is sent, nothing is signed."""
+"""policy lint, simulate, explain and show for a document in a file, YAML or JSON: nothing is sent or signed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.cli.office import Invocation, invocation
+from console.cli.office import Invocation, Office, connected, invocation
 from console.cli.output import Table
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from custody.policy.places import WalletKeys
 
 drafts = typer.Typer(rich_markup_mode=None)
+DAY_SECONDS = 86_400
 FOUND_SOMETHING = 3  # as a refusal: scripts stop on it
 Document = Annotated[Path, typer.Argument(metavar="FILE", help="Rules document, YAML or JSON.")]
 
@@ -38,6 +39,53 @@ def lint_file(context: typer.Context, file: Document) -> None:
     called.output.done(value, *([table] if findings else ["lint has nothing to say"]))
     if findings:
         raise typer.Exit(FOUND_SOMETHING)
+
+
+@drafts.command("simulate")
+def simulate_file(
+    context: typer.Context,
+    file: Document,
+    days: Annotated[int, typer.Option(min=1, max=3_650, help="How far back.")] = 90,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="New file for a picture.")] = None,
+) -> None:
+    """Judge past releases again under a draft and under the rules in force: what changes, and by which rule."""
+    connected(context, lambda office: _simulate(office, file, days, plot))
+
+
+async def _simulate(office: Office, file: Path, days: int, picture: Path | None) -> None:
+    from console.files import write_new
+    from console.pages import btc
+    from console.policy.draft import read_draft
+    from console.policy.plot import plot
+    from console.policy.trial import books_of, change_json, compared_json, past_releases
+    from custody.policy.simulate import changes, simulate
+
+    draft, followed = read_draft(file), await office.followed()
+    since, books = office.now - days * DAY_SECONDS, books_of(office.genesis)
+    compared = simulate(followed.state.policy, draft.policy, past_releases(followed), books, since)
+    table = changes(compared)
+    if picture is not None:
+        write_new(picture, plot(compared).encode())
+    office.output.done(
+        {
+            "rules": followed.state.policy.hash.hex(),
+            "draft": draft.policy.hash.hex(),
+            "days": days,
+            "releases": [compared_json(each) for each in compared],
+            "changes": [change_json(change) for change in table],
+        },
+        f"{len(compared)} releases in {days} days, {sum(each.is_changed for each in compared)} judged otherwise",
+        *(
+            [
+                Table(
+                    ("now", "draft", "by rule", "releases", "amount"),
+                    [(c.before, c.after, c.by, str(c.count), btc(c.amount_sats)) for c in table],
+                )
+            ]
+            if table
+            else ["the draft changes none of them"]
+        ),
+    )
 
 
 def _places(called: Invocation, draft: Draft) -> tuple[WalletKeys, ...]:

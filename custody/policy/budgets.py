@@ -252,10 +252,11 @@ def _of_any_org(group: Group) -> Group:
 
 def _subjects(family: FamilySpend) -> tuple[Subject, ...]:
     """Return the releases of `family` as matchers see them, all at its latest T."""
-    return tuple(_subject_of(release, family.latest_t) for release in family.releases)
+    return tuple(subject_of_release(release, family.latest_t) for release in family.releases)
 
 
-def _subject_of(release: Release, t: int) -> Subject:
+def subject_of_release(release: Release, t: int) -> Subject:
+    """Return a release of T `t` (UTC seconds) as matchers see it: what the log does not say is not known."""
     return Subject(
         wallet_id=release.wallet_id,
         initiator=release.initiator,

@@ -26,7 +26,7 @@ NO_DELAY = Delay(0)
 class RuleReason:
     """What one rule said. said: in words.  applied: whether it had an effect.  tree: why its match holds or not.
 
-    would: what a shadow rule that matched would have done, else "".
+    would: what a shadow rule that matched would have done, else "".  stops: whether it stands in the way by itself.
     """
 
     rule: str
@@ -36,6 +36,7 @@ class RuleReason:
     applied: bool
     tree: Reason
     would: str = ""
+    stops: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +114,17 @@ def weigh(question: Question) -> Decided:
     spoken = [found for found in judged if found.speaks]
     refusals = [*question.grounds, *_unknown_grounds(judged), *_deny_grounds(spoken), *_allow_grounds(judged, subject)]
     spent = _counted(question, judged)
-    limit_refusals, lifted_by = _judge_budgets(spoken, question, spent)
+    exceeded, lifted_by = _judge_budgets(spoken, question, spent)
     signers, signer_refusals = _signers(spoken, policy)
-    refusals += limit_refusals + signer_refusals
-    reasons = tuple(replace(found.reason, would=_would(found, question, spent)) for found in judged)
+    refusals += [*exceeded.values(), *signer_refusals]
+    trees = [] if refusals else [*_approval_trees(spoken), *lifted_by]
+    missing = tuple(lack for rule, tree in trees for lack in missing_votes(rule, tree, question.electorate))
+    stopping = {found.rule.id for found in judged if found.refuses} | {*exceeded, *(lack.rule for lack in missing)}
+    reasons = tuple(
+        replace(found.reason, would=_would(found, question, spent), stops=found.rule.id in stopping) for found in judged
+    )
     if refusals:
         return Deny(policy.hash, reasons, tuple(refusals))
-    trees = [*_approval_trees(spoken), *lifted_by]
-    missing = tuple(lack for rule, tree in trees for lack in missing_votes(rule, tree, question.electorate))
     delay = _delay(spoken)
     local_conf = any(o.local_conf for found in spoken if (o := found.rule.obligations) is not None)
     if missing:
@@ -162,6 +166,13 @@ class _Judged:
     is_true: bool
     speaks: bool
     lacks_fact: bool
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it denies by itself: it speaks, or it may speak and nobody knows."""
+        if self.rule.kind is RuleKind.ALLOW:
+            return False
+        return self.lacks_fact or (self.speaks and self.rule.kind is RuleKind.DENY)
 
 
 def _judge(rule: Rule, subject: Subject, policy: Policy, time: Interval) -> _Judged:
@@ -224,16 +235,16 @@ def _allow_grounds(judged: tuple[_Judged, ...], subject: Subject) -> list[Refuse
 
 def _judge_budgets(
     spoken: list[_Judged], question: Question, spent: Spent
-) -> tuple[list[Refused], list[tuple[str, VoteTree]]]:
-    """Return the budgets that deny, and the approvals that the others ask for when exceeded."""
-    refusals: list[Refused] = []
+) -> tuple[dict[str, Refused], list[tuple[str, VoteTree]]]:
+    """Return the budgets that deny, by rule, and the approvals that the others ask for when exceeded."""
+    refusals: dict[str, Refused] = {}
     trees: list[tuple[str, VoteTree]] = []
     for found in spoken:
         if found.rule.budget is None:
             continue
         refused, tree = _judge_budget(found.rule, question, spent)
         if refused is not None:
-            refusals.append(refused)
+            refusals[found.rule.id] = refused
         if tree is not None:
             trees.append((found.rule.id, tree))
     return refusals, trees
