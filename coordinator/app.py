@@ -11,25 +11,26 @@ from pathlib import Path
 
 import structlog
 
-from coordinator import flow
+from coordinator import flow, governing
 from coordinator.chain.embedded import EmbeddedChain
 from coordinator.clock import Clock, SystemClock
 from coordinator.collectors import Collector, FileCollector, HttpsCollector, SyslogCollector
-from coordinator.config import Config
+from coordinator.config import Config, SealedKey
 from coordinator.effects import Hook, no_hook
 from coordinator.followed import Followed
 from coordinator.log_key import LogKey, free_text_secret, open_sealed
 from coordinator.logging import configure, stdout_logger
-from coordinator.logs import LogPins, Logs, WitnessPort
+from coordinator.logs import LogPins, Logs
 from coordinator.outbox import Outbox
 from coordinator.parts import Parts
 from coordinator.posted import take_over_for_ever
 from coordinator.pruning import prune
 from coordinator.restoring import Replayed, read_file, refuse_rolled_back, replay
-from coordinator.rpc.audits import Audits, Policies
+from coordinator.rpc.audits import Audits
 from coordinator.rpc.calls import RecordedCalls, free_text_key
 from coordinator.rpc.ceremony import Ceremony
 from coordinator.rpc.couriers import Couriers
+from coordinator.rpc.policies import Policies
 from coordinator.rpc.server import Served, build_server
 from coordinator.rpc.signers import Signers
 from coordinator.rpc.wallets import ChainOfBlocks, Wallets
@@ -41,12 +42,14 @@ from coordinator.streaming import open_stream
 from coordinator.tiles import Tiles, TileServer
 from coordinator.tls import TlsFiles
 from coordinator.vault_key import VaultKey, VaultPlace
-from coordinator.witnesses import GrpcWitness, NodeWitness
+from coordinator.witnesses import GrpcWitness
 from custody.audit import Log
 from custody.curve import require_native
 from custody.errors import CustodyError, IntegrityError
 from custody.follow import witness_keys
 from custody.genesis import Genesis, check_signed, parse_genesis
+from custody.governing import Rules
+from custody.policy import Policy
 from custody.statements import Signed
 from custody.v1 import (
     approval_pb2_grpc,
@@ -62,6 +65,7 @@ from custody.wallet import ScriptBook
 
 TICK_SECONDS = 0.5  # the longest that a stage waits for what no event announces: time, a silent signer, a new block
 CHECKPOINT_SECONDS = 60  # protocol.md "Event log": cosigned at least this often when changed
+RULES_AGAIN_SECONDS = 10  # a log key that is missing does not come by itself: say so, not too often
 STOP_GRACE_SECONDS = 3.0
 START_CHECK_SECONDS = 3.0  # witnesses answer in milliseconds; one that hangs must not keep the service down
 log = structlog.get_logger("coordinator")
@@ -82,14 +86,13 @@ async def run(config: Config, hook: Hook = no_hook) -> int:
         for witness in dialled.values():
             stack.push_async_callback(witness.close)
         genesis = read_genesis(config.genesis)
-        key = await _open_log_key(config, genesis, stack)
-        parts = await _parts(config, _pins(genesis, key), genesis, chain, hook, dialled, stack)
+        parts = await _parts(config, genesis, chain, hook, dialled, stack)
         await _check_witnesses(parts)
-        calls = RecordedCalls(parts.store, parts.clock, free_text_key(await free_text_secret(key)))
+        calls = RecordedCalls(parts.store, parts.clock, free_text_key(await free_text_secret(parts.logs.pins.key)))
         server = build_server(_services(parts, chain), config.listen, _tls(config), stdout_logger(), calls)
         await server.start()
         stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
-        tasks = [asyncio.create_task(work(parts)) for work in (_advance_all, _keep_checkpoints)]
+        tasks = [asyncio.create_task(work(parts)) for work in (_advance_all, _keep_checkpoints, _govern)]
         tasks.append(asyncio.create_task(take_over_for_ever(parts, dialled)))
         for collector in _collectors(config):
             stream = await open_stream(parts.store, collector, parts.clock)
@@ -173,7 +176,6 @@ def read_genesis(path: Path) -> Genesis:
 
 async def _parts(
     config: Config,
-    pins: LogPins,
     genesis: Genesis,
     chain: EmbeddedChain,
     hook: Hook,
@@ -183,38 +185,49 @@ async def _parts(
     clock: Clock = SystemClock()
     store = await asyncio.to_thread(SqlStore.open, config.database)
     stack.push_async_callback(store.close)
-    outbox, roots = Outbox(), genesis.policy.roots
-    by_key = {node.witness_key: node.name for node in roots.nodes if node.witness_key is not None}
-    nodes = {w.name: NodeWitness(by_key[w.key], outbox) for w in roots.witnesses if w.key in by_key}
-    witnesses: dict[str, WitnessPort] = {**nodes, **dialled}
-    logs = Logs(store, pins, witnesses, clock)
-    return Parts(
+    followed = Followed(store, genesis)
+    rules = (await followed.state(clock.now())).rules
+    keys = await _open_log_keys(config, rules, stack)
+    logs = Logs(store, _pins(genesis, rules.policy, keys), dialled, clock, keys)
+    parts = Parts(
         genesis=genesis,
         store=store,
         logs=logs,
         chain=chain,
         clock=clock,
-        followed=Followed(store, genesis),
-        outbox=outbox,
+        followed=followed,
+        outbox=Outbox(),
         books={w.wallet.wallet_id: ScriptBook(w.wallet) for w in genesis.wallets},
         confirmations=config.confirmations,
         hook=hook,
     )
+    governing.turn_keys(parts, rules)
+    return parts
 
 
-async def _open_log_key(config: Config, genesis: Genesis, stack: AsyncExitStack) -> LogKey:
-    if isinstance(config.log_key, VaultPlace):
-        key = VaultKey(config.log_key, genesis.policy.roots.log_key)
+async def _open_log_keys(config: Config, rules: Rules, stack: AsyncExitStack) -> tuple[LogKey, ...]:
+    """Return the log key of the rules in force, and that of those that wait where there is one."""
+    coming = (rules.waiting[0].policy if rules.waiting else rules.policy).roots.log_key
+    keys: list[LogKey] = [await _open_log_key(config.log_key, rules.policy.roots.log_key, stack)]
+    if config.next_log_key is not None:
+        keys.append(await _open_log_key(config.next_log_key, coming, stack))
+    return tuple(keys)
+
+
+async def _open_log_key(place: SealedKey | VaultPlace, public: bytes, stack: AsyncExitStack) -> LogKey:
+    if isinstance(place, VaultPlace):
+        key = VaultKey(place, public)
         stack.callback(key.close)
         return key
-    return await asyncio.to_thread(open_sealed, config.log_key.file, config.log_key.passphrase)
+    return await asyncio.to_thread(open_sealed, place.file, place.passphrase)
 
 
-def _pins(genesis: Genesis, key: LogKey) -> LogPins:
-    roots = genesis.policy.roots
-    if key.public != roots.log_key:
+def _pins(genesis: Genesis, policy: Policy, keys: tuple[LogKey, ...]) -> LogPins:
+    roots = policy.roots
+    key = next((key for key in keys if key.public == roots.log_key), None)
+    if key is None:
         raise IntegrityError("LOG_KEY_OTHER", "expected the log key that the rules pin")
-    return LogPins(genesis.hash, key, roots.log_key, witness_keys(genesis.policy), roots.w)
+    return LogPins(genesis.hash, key, roots.log_key, witness_keys(policy), roots.w)
 
 
 def _services(parts: Parts, chain: EmbeddedChain) -> list[Served]:
@@ -247,6 +260,17 @@ async def _advance_one(parts: Parts, digest: bytes) -> None:
         await flow.advance(parts, digest)
     except CustodyError as error:  # one withdrawal that cannot go on now does not hold up the others
         log.warning("withdrawal.stuck", withdrawal=digest.hex(), code=error.code, message=error.message)
+
+
+async def _govern(parts: Parts) -> None:
+    """Follow rule documents as they come and take effect: their T for all to see, and the keys that they pin."""
+    while True:
+        try:
+            await governing.keep(parts)
+            await asyncio.sleep(TICK_SECONDS)
+        except CustodyError as error:
+            log.error("rules.not_kept", code=error.code, message=error.message)
+            await asyncio.sleep(RULES_AGAIN_SECONDS)
 
 
 async def _keep_checkpoints(parts: Parts) -> None:

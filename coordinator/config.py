@@ -60,6 +60,7 @@ class Config:
     """One coordinator.
 
     listen: host:port.  database: SQLAlchemy URL.  genesis: the signed genesis file.  log_key: where it is.
+    next_log_key: where the one is to which rules that wait turn, or None.
     chain: directory of the embedded regtest chain.  confirmations: depth in blocks at which a payment is done.
     tiles: loopback host:port of the read-only tiles of both logs, "" for none.
     stream: who gets a copy of every event.
@@ -75,6 +76,7 @@ class Config:
     witnesses: tuple[WitnessConfig, ...]
     tiles: str = ""
     stream: StreamConfig = StreamConfig()
+    next_log_key: SealedKey | VaultPlace | None = None
 
 
 def load_config(path: Path) -> Config:
@@ -97,6 +99,7 @@ def load_config(path: Path) -> Config:
         database=fields.text("database", 1024).replace("{here}", str(base)),
         genesis=base / fields.text("genesis"),
         log_key=_log_key(fields.fields("log_key"), base),
+        next_log_key=_log_key(fields.fields("next_log_key"), base) if fields.has("next_log_key") else None,
         chain=base / chain.text("directory"),
         confirmations=chain.integer("confirmations", 1, 1000),
         tls=_tls(fields.fields("tls"), base),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from coordinator.clock import Clock
@@ -32,6 +32,8 @@ from custody.audit import (
     with_lines,
 )
 from custody.errors import IntegrityError, MalformedError, NotFoundError, Refused, UnavailableError
+from custody.policy import Roots
+from custody.units import MAX_TIME_S
 
 WITNESS_TIMEOUT_S = 10  # a witness fsyncs and signs in milliseconds; after this it is as good as away
 GRACE_S = 0.2  # once w have answered, the rest may still add their word, but nobody waits for a dead one
@@ -77,7 +79,7 @@ class FollowingWitness(Protocol):
 class LogPins:
     """Whose logs these are. genesis: 32 bytes.  key: signs checkpoints.  log_key: the pinned Ed25519 key, 32 bytes.
 
-    w: how many of `witnesses` must vouch.
+    w: how many of `witnesses` must vouch.  since, until: UTC seconds between which the rules have it so.
     """
 
     genesis: bytes
@@ -85,6 +87,8 @@ class LogPins:
     log_key: bytes
     witnesses: tuple[WitnessKey, ...]
     w: int
+    since: int = 0
+    until: int = MAX_TIME_S
 
     def origin(self, log: Log) -> str:
         """Return the origin line of one log."""
@@ -98,9 +102,18 @@ class Logs:
     means that this store lost or changed history.
     """
 
-    def __init__(self, store: LogStore, pins: LogPins, witnesses: Mapping[str, WitnessPort], clock: Clock) -> None:
+    def __init__(
+        self,
+        store: LogStore,
+        pins: LogPins,
+        witnesses: Mapping[str, WitnessPort],
+        clock: Clock,
+        keys: Iterable[LogKey] = (),
+    ) -> None:
         if pins.key.public != pins.log_key:
             raise IntegrityError("LOG_KEY", "expected the pinned log key, found another")
+        self._keys = {key.public: key for key in (*keys, pins.key)}  # of the rules in force, and of those to come
+        self._former: LogPins | None = None
         self.refusals: dict[tuple[Log, str], Refused] = {}
         self._store, self._pins, self._witnesses, self._clock = store, pins, witnesses, clock
         self._sizes: dict[tuple[Log, str], int] = {}  # where each witness is; a wrong guess costs one more question
@@ -108,10 +121,37 @@ class Logs:
         self._locks = {log: asyncio.Lock() for log in Log}
         self._opened: dict[Log, Cosigned] = {}
 
+    @property
+    def pins(self) -> LogPins:
+        """Whose keys count now."""
+        return self._pins
+
+    def turn_to(self, roots: Roots, until: int, ports: Mapping[str, WitnessPort]) -> None:
+        """Follow the rules in force: from here on the keys of `roots` sign and vouch.
+
+        Args:
+            roots: of the rules in force.
+            until: when other rules take effect, UTC seconds.
+            ports: to witnesses; they are added to those that are known.
+
+        Raises:
+            IntegrityError: LOG_KEY_OTHER: the key is not among those that were given.
+        """
+        pins, witnesses = self._pins, tuple(WitnessKey(witness.name, witness.key) for witness in roots.witnesses)
+        self._witnesses = {**ports, **self._witnesses}
+        if (pins.log_key, pins.witnesses, pins.w) == (roots.log_key, witnesses, roots.w):
+            self._pins = replace(pins, until=until)
+            return
+        key = self._keys.get(roots.log_key)
+        if key is None:
+            raise IntegrityError("LOG_KEY_OTHER", f"expected the log key {roots.log_key.hex()[:16]} of the rules")
+        self._former = pins
+        self._pins = LogPins(pins.genesis, key, roots.log_key, witnesses, roots.w, self._clock.now(), until)
+        self._opened.clear()
+
     async def signed(self, log: Log) -> str:
         """Return the log's checkpoint as it is now, signed by the log key alone."""
-        tree = self._store.head(log)
-        return await sign_head(self._pins.key, Checkpoint(self._pins.origin(log), tree.size, tree.root))
+        return await self._signed(self._pins, log)
 
     async def cosigned(self, log: Log) -> Cosigned | None:
         """Return the largest checkpoint that w witnesses vouched for, with their newest word; None before the first."""
@@ -125,7 +165,7 @@ class Logs:
         """
         wanted = self._store.head(log).size
         async with self._locks[log]:
-            found = await self.cosigned(log)
+            found = await self._current(log)
             oldest = None if found is None else found.oldest_counted(self._pins.w)
             if found is None or found.checkpoint.size < wanted or (oldest or 0) < self._clock.now() - FRESH_S:
                 try:
@@ -133,6 +173,16 @@ class Logs:
                 except WitnessesMissingError:
                     return None
             return await self._store.cosigned(log, found.checkpoint.size)
+
+    async def _current(self, log: Log) -> Cosigned | None:
+        """Return what `cosigned` does where the keys of the rules in force vouch for it."""
+        notes = await self._store.cosigned(log)
+        try:
+            return None if notes is None else self._open_under(self._pins, log, notes.newest)
+        except (MalformedError, IntegrityError):
+            if self._former is None:
+                raise
+            return None
 
     async def collect(self, log: Log) -> Cosigned:
         """Return the checkpoint of the log as it is now with new cosignatures, kept in the store.
@@ -157,24 +207,32 @@ class Logs:
             return ()
         return consistency_proof(await self._fetch(log, consistency_ranges(old_size, size)), old_size, size)
 
+    async def _signed(self, pins: LogPins, log: Log) -> str:
+        tree = self._store.head(log)
+        return await sign_head(pins.key, Checkpoint(pins.origin(log), tree.size, tree.root))
+
     async def _collect(self, log: Log) -> Cosigned:
-        note = await self.signed(log)
-        lines = await self._ask_all(log, note)
-        if len(lines) < self._pins.w:
+        pins = self._pins  # the rules may change meanwhile: one checkpoint is of one version
+        note = await self._signed(pins, log)
+        lines = await self._ask_all(pins, log, note)
+        if len(lines) < pins.w:
             said = ", ".join(f"{name} {refused.code}" for (of, name), refused in self.refusals.items() if of is log)
-            raise WitnessesMissingError(f"expected {self._pins.w} witnesses, found {len(lines)} ({said})")
-        cosigned = self._open(log, with_lines(note, [lines[name] for name in sorted(lines)]))
+            raise WitnessesMissingError(f"expected {pins.w} witnesses, found {len(lines)} ({said})")
+        cosigned = self._open_under(pins, log, with_lines(note, [lines[name] for name in sorted(lines)]))
+        oldest = cosigned.oldest_counted(pins.w)
+        if oldest is None or not pins.since <= oldest < pins.until:  # followers would ask for other keys at that time
+            raise WitnessesMissingError(f"expected witnesses between {pins.since} and {pins.until}, found {oldest}")
         await self._store.keep_cosigned(log, cosigned.checkpoint.size, cosigned.note)
         return cosigned
 
-    async def _ask_all(self, log: Log, note: str) -> dict[str, str]:
+    async def _ask_all(self, pins: LogPins, log: Log, note: str) -> dict[str, str]:
         """Return the lines that verify, by witness: at least w of them, or all there are."""
-        running = {asyncio.create_task(self._ask(log, witness, note)): witness.name for witness in self._pins.witnesses}
+        running = {asyncio.create_task(self._ask(log, witness, note)): witness.name for witness in pins.witnesses}
         lines: dict[str, str] = {}
         pending = set(running)
         try:
             while pending:
-                grace = GRACE_S if len(lines) >= self._pins.w else None
+                grace = GRACE_S if len(lines) >= pins.w else None
                 done, pending = await asyncio.wait(pending, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
                 if not done:
                     break
@@ -252,10 +310,20 @@ class Logs:
         return None
 
     def _open(self, log: Log, note: str) -> Cosigned:
+        """Return `note` opened; one that was vouched for before the keys changed, under the former ones."""
+        try:
+            return self._open_under(self._pins, log, note)
+        except (MalformedError, IntegrityError):
+            if self._former is None:
+                raise
+            return self._open_under(self._former, log, note)
+
+    def _open_under(self, pins: LogPins, log: Log, note: str) -> Cosigned:
         known = self._opened.get(log)
-        if known is None or known.note != note:
-            known = open_checkpoint(note, self._pins.log_key, self._pins.origin(log), self._pins.witnesses)
-            self._opened[log] = known
+        if known is None or known.note != note or pins is not self._pins:
+            known = open_checkpoint(note, pins.log_key, pins.origin(log), pins.witnesses)
+            if pins is self._pins:
+                self._opened[log] = known
         return known
 
     def _size_of(self, note: str) -> int:

@@ -39,6 +39,7 @@ class Parts:
     books: script cache by wallet_id.  confirmations: depth in blocks at which a payment is done.
     releasing: held while a decision counts the log and its RELEASE is written, so that no two count the same room.
     taking: held while a posted statement is compared with the log and written, so that none is logged twice.
+    governing: held while a rules document gets its signatures together.
     turns: one lock per withdrawal; its stages run one after the other.
     """
 
@@ -54,6 +55,7 @@ class Parts:
     hook: Hook = no_hook
     releasing: asyncio.Lock = field(default_factory=asyncio.Lock)
     taking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    governing: asyncio.Lock = field(default_factory=asyncio.Lock)
     turns: Turns = field(default_factory=Turns)
 
     def book(self, wallet_id: bytes) -> ScriptBook | None:

@@ -15,6 +15,7 @@ from coordinator.store.port import Change, Event, MoneyBody
 from custody.audit import Log
 from custody.entries import EntryKind
 from custody.errors import ConflictError, CustodyError, NotFoundError, Refused
+from custody.follow import State
 from custody.held import check_posted, count_receipts, entry_of, is_moot
 from custody.statements import Signed
 
@@ -77,7 +78,7 @@ async def take_in(parts: Parts, signed: Signed, source: str, receipts: Iterable[
         if is_moot(state, signed, now) or await parts.store.recall(_logged_name(signed)) is not None:
             return None
         kind, body = entry_of(signed)
-        bodies = (signed, *_held_good(parts, signed, receipts))
+        bodies = (signed, *_held_good(state, signed, receipts))
         event = Event("statement.taken", source, {"kind": kind.value, "bodies": [b.digest.hex() for b in bodies]})
         if kind is EntryKind.STOP and await _ended_here(parts, signed, now):
             if len(bodies) > 1:
@@ -90,9 +91,9 @@ async def take_in(parts: Parts, signed: Signed, source: str, receipts: Iterable[
     return None
 
 
-def _held_good(parts: Parts, signed: Signed, receipts: Iterable[Signed]) -> list[Signed]:
+def _held_good(state: State, signed: Signed, receipts: Iterable[Signed]) -> list[Signed]:
     """Return the receipts for `signed` by the one key of a pinned witness each."""
-    roots, genesis = parts.genesis.policy.roots, parts.genesis.hash
+    roots, genesis = state.policy.roots, state.genesis.hash
     return [
         receipt
         for receipt in receipts

@@ -7,13 +7,13 @@ The entries need the log's signature only: cosignatures are what it is asked for
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from custody.audit import Checkpoint, Log, open_checkpoint, open_signed
+from custody.audit import Checkpoint, Log, open_checkpoint, open_signed, parse_checkpoint, parse_note
 from custody.bundle import Delta, LogPart, parse_delta
 from custody.errors import CustodyError, IntegrityError, MalformedError, Refused
-from custody.follow import State, append, start
+from custody.follow import State, append, in_force, start
 from custody.genesis import Genesis
 from custody.held import HeldReceipt, sign_receipt, withheld
 from custody.statements import Signed
@@ -75,14 +75,28 @@ class WatchedLog:
 
 
 def _followed(state: State, log: LogPart) -> State:
-    """Return the state after `log`, which must end at a checkpoint that the log signed."""
-    checkpoint, _ = open_signed(log.note, state.policy.roots.log_key, state.genesis.origin("money"))
+    """Return the state after `log`, which must end at a checkpoint that the log signed.
+
+    Its key may be that of rules that wait: when they take effect, the witness that cosigns asks its clock.
+    """
     statements = log.by_digest()
     for entry in log.from_size(state.size):
         state = append(state, entry, statements)
+    checkpoint = _signed_by_the_log(state, log.note)
     if (checkpoint.size, checkpoint.root) != (state.size, state.frontier.root):
         raise IntegrityError("WITNESS_FORK", f"expected the root of my {state.size} entries, found another tree")
     return state
+
+
+def _signed_by_the_log(state: State, note: str) -> Checkpoint:
+    rules, origin = state.rules, state.genesis.origin("money")
+    *others, last = dict.fromkeys(p.roots.log_key for p in (rules.policy, *(w.policy for w in rules.waiting)))
+    for key in others:
+        try:
+            return open_signed(note, key, origin)[0]
+        except (MalformedError, IntegrityError):
+            continue
+    return open_signed(note, last, origin)[0]
 
 
 class MoneyWitness(Witness):
@@ -97,10 +111,12 @@ class MoneyWitness(Witness):
     def answer(self, request: CosignRequest) -> str | Refused:
         """See `Witness`; besides WITNESS_BEHIND (`found` has the size it follows to) and WITNESS_WITHHELD."""
         # Plan: what the plain witness refuses by itself · followed to here · nothing left out · cosign.
+        state = self.watched.state
+        if self._may_be_of_later_rules(request):
+            return Refused("WITNESS_BEHIND", f"entries from index {state.size} on", str(state.size))
         checkpoint = self._worth_following(request)
         if checkpoint is None:
             return super().answer(request)
-        state = self.watched.state
         if checkpoint.size > state.size:
             return Refused("WITNESS_BEHIND", f"entries from index {state.size} on", str(state.size))
         if checkpoint.size < state.size:
@@ -114,10 +130,28 @@ class MoneyWitness(Witness):
             return Refused("WITNESS_WITHHELD", said, f"{state.size} entries without it")
         return super().answer(request)
 
+    @property
+    def log_key(self) -> bytes:
+        """The log key (32 bytes) of the rules in force by this machine's clock."""
+        return in_force(self.watched.state, self._clock()).policy.roots.log_key
+
     def receipt(self, signed: Signed, received_at: int) -> Signed:
         """Return this witness's signed word that it holds `signed` since `received_at`, or that its log does."""
         receipt = HeldReceipt(self.watched.state.genesis.hash, signed.digest, self.pins.name, received_at)
         return sign_receipt(receipt, self.pins.seed)
+
+    def _may_be_of_later_rules(self, request: CosignRequest) -> bool:
+        """Return whether the log key of this checkpoint is not known, and entries not yet followed may pin it."""
+        if self.has_ended or request.origin != self.pins.origin:
+            return False
+        try:
+            claimed = parse_checkpoint(parse_note(request.note).body)
+            open_signed(request.note, self.pins.log_key, self.pins.origin)
+        except MalformedError:
+            return False
+        except IntegrityError:
+            return claimed.size > self.watched.state.size
+        return False
 
     def _worth_following(self, request: CosignRequest) -> Checkpoint | None:
         """Return the checkpoint; None where the plain judgement refuses it, or ends this key, whatever is followed."""
@@ -153,6 +187,7 @@ class WitnessPair:
 
     def again(self) -> str | None:
         """Return a new cosignature line over the newest money checkpoint vouched for; None where there is none."""
+        self._turn_key()
         pins, state = self.money.pins, self.money.state
         if not state.note:
             return None
@@ -165,6 +200,7 @@ class WitnessPair:
         Raises:
             UnavailableError: as `Witness.answer`.
         """
+        self._turn_key()
         witness = self._by_origin.get(request.origin)
         if witness is None:
             return Refused("CHECKPOINT_ORIGIN", f"one of {list(self.origins)}", request.origin[:200]), 0
@@ -173,6 +209,13 @@ class WitnessPair:
             for each in self._by_origin.values():
                 each.end(answer)
         return answer, witness.state.size
+
+    def _turn_key(self) -> None:
+        """Vouch for what the log key of the rules in force signed, for both logs, from the second of the change on."""
+        log_key = self.money.log_key
+        for witness in self._by_origin.values():
+            if witness.pins.log_key != log_key:
+                witness.pins = replace(witness.pins, log_key=log_key)
 
 
 def open_pair(home: WitnessHome, genesis: Genesis, inbox: Inbox, clock: Callable[[], int]) -> WitnessPair:

@@ -1,4 +1,4 @@
-"""AuditService and PolicyService: the logs and the rules for whoever checks them, and freezes that must not wait."""
+"""AuditService: the logs for whoever checks them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,14 @@ from collections.abc import AsyncIterator
 
 from coordinator.exporting import export_lines
 from coordinator.parts import Parts
-from coordinator.posted import take_in
 from coordinator.rpc.identity import Context, identity_of
-from coordinator.rpc.limits import exactly, page_size
-from coordinator.rpc.statements import read_signed, write_signed
-from coordinator.rpc.status import refuse
-from coordinator.rpc.views import add_decision
-from coordinator.rpc.withdrawals import shielded
+from coordinator.rpc.limits import page_size
+from coordinator.rpc.statements import write_signed
 from coordinator.store.port import Change, Event
 from custody.audit import Log
 from custody.canonical import Json
-from custody.entries import read_freeze, read_unfreeze
-from custody.errors import NotFoundError, Refused, UnavailableError
-from custody.follow import LONE_FREEZE_SECONDS, State, may_freeze
-from custody.quorum import key_holders
-from custody.statements import Signed
-from custody.v1 import audit_pb2, audit_pb2_grpc, policy_pb2, policy_pb2_grpc, withdrawal_pb2
+from custody.errors import NotFoundError, UnavailableError
+from custody.v1 import audit_pb2, audit_pb2_grpc
 
 _READ_BYTES = 2 * 1024 * 1024  # one answer
 MAX_CHUNK_BYTES = 1024 * 1024  # protos: one piece of an export
@@ -95,78 +87,6 @@ async def _record(parts: Parts, kind: str, context: Context, **fields: Json) -> 
     """Write the event of a read that somebody made; what cannot be logged is not answered."""
     event = Event(kind, str(identity_of(context)), fields)
     await parts.store.record(Change(parts.clock.now(), events=(event,)))
-
-
-class Policies(policy_pb2_grpc.PolicyServiceServicer):
-    """See protos/custody/v1/policy.proto."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    async def GetRules(self, request: policy_pb2.GetRulesRequest, context: Context) -> policy_pb2.GetRulesResponse:
-        """Give the rules in force and the freezes that stand."""
-        policy = self._parts.genesis.policy
-        document = self._parts.genesis.rules_document
-        rules = policy_pb2.Rules(
-            document=document, policy_hash=policy.hash, version=policy.version, effective_at=policy.effective_from
-        )
-        return policy_pb2.GetRulesResponse(rules=rules, freezes=await self._freezes())
-
-    async def ProposeRules(
-        self, request: policy_pb2.ProposeRulesRequest, context: Context
-    ) -> policy_pb2.ProposeRulesResponse:
-        """Refuse: signers of this version follow the rules of the genesis only, and would stop."""
-        refuse(Refused("RULES_NOT_FOLLOWED", "the rules of the genesis", "a new rules document"))
-
-    async def Explain(self, request: policy_pb2.ExplainRequest, context: Context) -> policy_pb2.ExplainResponse:
-        """Say why a withdrawal may, may not yet, or may not be released."""
-        held = await self._parts.store.load(exactly(request.withdrawal_digest, 32, "withdrawal_digest"))
-        if held is None:
-            raise NotFoundError("WITHDRAWAL_UNKNOWN", "expected a withdrawal that was proposed here")
-        view = withdrawal_pb2.Withdrawal()
-        await add_decision(self._parts, view, held.value, self._parts.clock.now())
-        return policy_pb2.ExplainResponse(decision=view.decision, missing_approvals=view.missing_approvals)
-
-    async def Freeze(self, request: policy_pb2.FreezeRequest, context: Context) -> policy_pb2.FreezeResponse:
-        """Log a freeze, so that every signer stops."""
-        await shielded(self._freeze(read_signed(request.freeze)))
-        return policy_pb2.FreezeResponse(freezes=await self._freezes())
-
-    async def Unfreeze(self, request: policy_pb2.UnfreezeRequest, context: Context) -> policy_pb2.UnfreezeResponse:
-        """Log an unfreeze that enough people signed."""
-        await shielded(self._unfreeze(read_signed(request.unfreeze)))
-        return policy_pb2.UnfreezeResponse(freezes=await self._freezes())
-
-    async def _freeze(self, signed: Signed) -> None:
-        freeze = read_freeze(signed)
-        policy = (await self._state()).policy
-        if freeze.genesis != self._parts.genesis.hash or not may_freeze(policy, freeze.by, signed):
-            refuse(Refused("FREEZE_SIGNATURE", f"a signature by {freeze.by}, who may freeze", "none"))
-        await self._log(signed, freeze.by)
-
-    async def _unfreeze(self, signed: Signed) -> None:
-        unfreeze = read_unfreeze(signed)
-        quorum = (await self._state()).policy.admin.unfreeze
-        people = key_holders((await self._state()).policy, signed, groups=quorum.groups, at=self._parts.clock.now())
-        if unfreeze.genesis != self._parts.genesis.hash or len(people) < quorum.threshold:
-            refuse(Refused("UNFREEZE_QUORUM", f"{quorum.threshold} people of {quorum.groups}", str(len(people))))
-        await self._log(signed, ",".join(sorted(people)))
-
-    async def _log(self, signed: Signed, actor: str) -> None:
-        """Log what was posted, once, as what witnesses hold is logged."""
-        if refused := await take_in(self._parts, signed, actor):
-            refuse(refused)
-
-    async def _freezes(self) -> list[policy_pb2.FreezeView]:
-        return [
-            policy_pb2.FreezeView(
-                freeze_id=f.freeze_id.hex(), by=f.by, since=f.t or 0, lapses_at=(f.t or 0) + LONE_FREEZE_SECONDS
-            )
-            for f in (await self._state()).freezes
-        ]
-
-    async def _state(self) -> State:
-        return await self._parts.followed.state(self._parts.clock.now())
 
 
 def _log(value: audit_pb2.Log.ValueType) -> Log:

@@ -17,7 +17,7 @@ from coordinator.rpc.statements import read_signed
 from custody.audit import Log
 from custody.bundle import PROTOCOL, parse_answer
 from custody.errors import CustodyError, DeniedError, MalformedError
-from custody.policy import Location
+from custody.policy import Location, Roots
 from custody.v1 import signer_pb2, signer_pb2_grpc, statement_pb2
 
 MAX_AT_WORK = 64  # of one node's stream: more than it is ever asked at once
@@ -53,7 +53,7 @@ class Signers(signer_pb2_grpc.SignerServiceServicer):
     ) -> signer_pb2.ListSignersResponse:
         """Show every node of the rules and when it was heard."""
         nodes = []
-        for node in self._parts.genesis.policy.roots.nodes:
+        for node in (await self._roots()).nodes:
             heard_at, backend, size = self._heard.get(node.name, (0, 0, 0))
             nodes.append(
                 signer_pb2.NodeView(
@@ -67,6 +67,9 @@ class Signers(signer_pb2_grpc.SignerServiceServicer):
             )
         return signer_pb2.ListSignersResponse(nodes=nodes, money_size=self._parts.store.head(Log.MONEY).size)
 
+    async def _roots(self) -> Roots:
+        return (await self._parts.followed.state(self._parts.clock.now())).policy.roots
+
     async def _hello(self, first: signer_pb2.ConnectRequest, context: Context) -> Link:
         if first.WhichOneof("message") != "hello":
             raise MalformedError("HELLO_FIRST", "expected a hello as the first message")
@@ -74,7 +77,7 @@ class Signers(signer_pb2_grpc.SignerServiceServicer):
         check_own_name(identity_of(context), hello.node)
         if hello.genesis != self._parts.genesis.hash or hello.protocol != PROTOCOL:
             raise DeniedError("GENESIS_OTHER", f"expected my genesis and protocol {PROTOCOL}, found {hello.protocol}")
-        if self._parts.genesis.policy.roots.node(hello.node) is None:
+        if (await self._roots()).node(hello.node) is None:
             raise DeniedError("NODE_UNKNOWN", f"expected a node of the rules, found {hello.node}")
         return Link(hello.node, hello.money_size, self._parts.clock.now())
 

@@ -17,11 +17,15 @@ MAX_TEXT_CHARS = 512  # codes, names, digests and one refusal in words; an addre
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """Both trees, and the first note that witnesses gave for the largest money tree they know: (size, note)."""
+    """Both trees, and the first note that witnesses gave for the largest money tree they know: (size, note).
+
+    is_covered: the last money entry is a WITNESS entry, so that none may follow it.
+    """
 
     money: Frontier = EMPTY
     event: Frontier = EMPTY
     cosigned: tuple[int, str] | None = None
+    is_covered: bool = False
 
     def of(self, log: Log) -> Frontier:
         """Return one tree."""
@@ -45,15 +49,17 @@ def append(heads: Heads, change: Change) -> tuple[Heads, tuple[NewEntry, ...], C
     A WITNESS entry goes in front of the first money entry when witnesses vouched for exactly the money log so far: a
     follower accepts no other (protocol.md "WITNESS").
     """
-    event_size, event_root = heads.event.size, heads.event.root if change.money else b""
+    bodies = _money_bodies(heads, change)
+    event_size, event_root = heads.event.size, heads.event.root if bodies else b""
     added: list[NewEntry] = []
     money_at: list[int] = []
-    money = heads.money
-    for wanted in _money_bodies(heads, change):
+    money, is_covered = heads.money, heads.is_covered
+    for wanted in bodies:
+        is_covered = wanted.kind is EntryKind.WITNESS
         raw = MoneyEntry(wanted.kind, change.at, event_size, event_root, wanted.body).to_bytes()
         money, entry = _grow(money, Log.MONEY, raw)
         added.append(entry)
-        if wanted.kind is not EntryKind.WITNESS:
+        if not is_covered:
             money_at.append(entry.index)
     events_at: list[int] = []
     event = heads.event
@@ -61,19 +67,25 @@ def append(heads: Heads, change: Change) -> tuple[Heads, tuple[NewEntry, ...], C
         event, entry = _grow(event, Log.EVENT, event_bytes(told, change.at))
         added.append(entry)
         events_at.append(entry.index)
-    grown = Heads(money, event, heads.cosigned)
+    grown = Heads(money, event, heads.cosigned, is_covered)
     return grown, tuple(added), Committed(tuple(money_at), tuple(events_at))
 
 
 def graft(heads: Heads, log: Log, entries: Iterable[bytes]) -> tuple[Heads, tuple[NewEntry, ...]]:
     """Return the trees after `entries` that were in `log` before, and their places: for a store that lost them."""
     added: list[NewEntry] = []
-    tree = heads.of(log)
+    tree, is_covered = heads.of(log), heads.is_covered
     for raw in entries:
         tree, entry = _grow(tree, log, raw)
         added.append(entry)
+        is_covered = is_witness_entry(raw) if log is Log.MONEY else is_covered
     money, event = (tree, heads.event) if log is Log.MONEY else (heads.money, tree)
-    return Heads(money, event, heads.cosigned), tuple(added)
+    return Heads(money, event, heads.cosigned, is_covered), tuple(added)
+
+
+def is_witness_entry(raw: bytes) -> bool:
+    """Return whether the money entry `raw` is a WITNESS entry."""
+    return parse_entry(raw).kind is EntryKind.WITNESS
 
 
 def event_bytes(event: Event, at: int) -> bytes:
@@ -90,12 +102,12 @@ def _bounded(value: Json) -> Json:
 
 
 def _money_bodies(heads: Heads, change: Change) -> tuple[MoneyBody, ...]:
-    if not change.money:
+    if not change.money and not change.cover:
         return ()
     if any(wanted.kind is EntryKind.WITNESS for wanted in change.money):
         raise MalformedError("WITNESS_ENTRY", "expected the store alone to write WITNESS entries")
     vouched = heads.cosigned
-    if vouched is None or heads.money.size == 0 or vouched[0] != heads.money.size:
+    if vouched is None or heads.money.size == 0 or vouched[0] != heads.money.size or heads.is_covered:
         return change.money  # nothing in front of it to cover, or its checkpoint does not end here
     return (MoneyBody(EntryKind.WITNESS, Witnessed(vouched[1])), *change.money)
 

@@ -53,12 +53,14 @@ class Change:
 
     bodies: statements by their own digest, other bytes by SHA-256; all verified by the caller, endorsements too. One
     that is there stays as it is, with its endorsements: what an entry names never changes for those who follow later.
+    cover: write the WITNESS entry of the money log as it is, also where no entry comes behind it.
     """
 
     at: int
     money: tuple[MoneyBody, ...] = ()
     events: tuple[Event, ...] = ()
     bodies: tuple[Signed | bytes, ...] = ()
+    cover: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError as ConstraintError
 from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator.store import schema
-from coordinator.store.append import Heads, NewEntry, append, graft
+from coordinator.store.append import Heads, NewEntry, append, graft, is_witness_entry
 from coordinator.store.codec import Body, body_digest, write_body
 from coordinator.store.port import Change, Committed
 from coordinator.store.prepared import Cursor, Prepared, Row
@@ -245,10 +245,15 @@ def read_heads(connection: Connection) -> Heads:
     newest = connection.execute(
         select(table.c.size, table.c.first).where(table.c.log == Log.MONEY.value).order_by(table.c.size.desc()).limit(1)
     ).first()
+    entries = schema.entries
+    last = connection.execute(
+        select(entries.c.entry).where(entries.c.log == Log.MONEY.value).order_by(entries.c.index.desc()).limit(1)
+    ).first()
     return Heads(
         money=trees.get(Log.MONEY.value, Frontier()),
         event=trees.get(Log.EVENT.value, Frontier()),
         cosigned=None if newest is None else (newest.size, newest.first),
+        is_covered=last is not None and is_witness_entry(last.entry),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from coordinator import flow
 from coordinator.chain.port import TxState
-from coordinator.rpc.audits import Policies
+from coordinator.rpc.policies import Policies
 from coordinator.rpc.statements import write_signed
 from coordinator.session import Stage
 from custody.approval import Approval, Decision
