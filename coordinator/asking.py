@@ -8,10 +8,10 @@ from coordinator.deciding import judge_now
 from coordinator.drafting import facts_of
 from coordinator.effects import Effect, around
 from coordinator.parts import Parts
-from coordinator.routing import Standing, next_to_ask
+from coordinator.routing import Standing, can_finish, next_to_ask
 from coordinator.session import Session, Stage
 from coordinator.store.port import Change, Event, Versioned
-from custody.bundle import Answer, Behind, check_receipt
+from custody.bundle import Answer, Behind, check_receipt, read_receipt
 from custody.canonical import Json
 from custody.decide import Allow, Need
 from custody.errors import ConflictError, DeniedError, MalformedError, NotFoundError, Refused, UnavailableError
@@ -27,11 +27,18 @@ from custody.withdrawal import Withdrawal, read_withdrawal
 Held = Versioned[Session]
 
 
-async def ask_signers(parts: Parts, held: Held, withdrawal: Withdrawal, now: int) -> Held | None:
-    """Hand a bundle to each node that is next; None: all that can be asked is asked."""
+async def ask_signers(parts: Parts, held: Held, withdrawal: Withdrawal, now: int) -> Held | Refused | None:
+    """Hand a bundle to each node that is next; None: all that can be asked is asked.
+
+    Refused SIGNERS_REFUSED: so many said no for good that the rest cannot finish it.
+    """
     standing, required, accepted = await standing_of(parts, held.value, withdrawal, now)
-    wallet = _wallet(parts, withdrawal)
-    signed = frozenset(name for name in (wallet.slots[at].node for at in accepted.signed) if name is not None)
+    slots = _wallet(parts, withdrawal).slots
+    signed = frozenset(name for name in (slots[at].node for at in accepted.signed) if name is not None)
+    unjudging = sum(1 for at, slot in enumerate(slots) if slot.node is None and at not in accepted.signed)
+    if not can_finish(standing, required, signed, unjudging, accepted.lacking):
+        said = ", ".join(f"{n.name}: {n.refused}" for n in standing if n.is_out())
+        return Refused("SIGNERS_REFUSED", f"{accepted.lacking} more signers", said)
     moved: Held | None = None
     for node in next_to_ask(standing, required, signed, accepted.lacking, now):
         moved = await _hand_out(parts, moved or held, node, now) or moved
@@ -123,10 +130,9 @@ async def take_answer(parts: Parts, answer: Answer, carried_by: str) -> Held:
             return await _file_refusal(
                 parts, held, answer, Refused("LOG_GAP", "its log", str(answer.outcome.size)), now
             )
+        await _check_receipt(parts, held.value, answer, now)
         if isinstance(answer.outcome, Refused):
             return await _file_refusal(parts, held, answer, answer.outcome, now)
-        node = (await parts.followed.state(now)).policy.roots.node(answer.node)
-        check_receipt(answer, held.value.release_index or 0, b"" if node is None else node.identity)
         if answer.txid != parse(held.value.psbt or b"").transaction.txid:
             raise MalformedError("RECEIPT_MISMATCH", "expected a receipt for the transaction of this withdrawal")
         actor = f"{answer.node} by {carried_by}"
@@ -189,11 +195,29 @@ def proven_name(wallet_id: bytes, key_index: int) -> str:
     return f"proven/{wallet_id.hex()}/{key_index}"
 
 
+async def _check_receipt(parts: Parts, session: Session, answer: Answer, now: int) -> None:
+    """Prove that the node itself said this, of a release of this withdrawal: not always of the newest one.
+
+    A cold signer's answer may be on its way while its release is written anew: what it signed is the same transaction.
+    A no to an older release says nothing of the newest.
+    """
+    state = await parts.followed.state(now)
+    node = state.policy.roots.node(answer.node)
+    released = {session.release_index or 0}
+    if not isinstance(answer.outcome, Refused):
+        released |= {found.index for found in state.releases_of(session.digest)}
+    named = read_receipt(answer.receipt)[1] if answer.receipt is not None else 0
+    index = named if named in released else session.release_index or 0
+    check_receipt(answer, index, b"" if node is None else node.identity)
+
+
 async def _file_refusal(parts: Parts, held: Held, answer: Answer, refused: Refused, now: int) -> Held:
     session = sessions.refuse(held.value, answer.node, refused, now)
-    event = Event("bundle.refused", answer.node, {"withdrawal": _hex(held), "code": refused.code})
+    bodies = () if answer.receipt is None else (answer.receipt,)
+    named: dict[str, Json] = {"bodies": [body.digest.hex() for body in bodies]} if bodies else {}
+    event = Event("bundle.refused", answer.node, {"withdrawal": _hex(held), "code": refused.code, **named})
     with around(parts.hook, Effect.FILE_REFUSAL):
-        stored, _ = await parts.store.commit(held, session, Change(now, events=(event,)))
+        stored, _ = await parts.store.commit(held, session, Change(now, events=(event,), bodies=bodies))
     return stored
 
 

@@ -26,7 +26,7 @@ from custody.entries import EntryKind, Notice, Stop, StopCause, read_stop
 from custody.errors import ConflictError, NotFoundError, Refused
 from custody.facts import check_matches
 from custody.finalise import finalize
-from custody.follow import family_of, may_stop
+from custody.follow import State, family_of, may_stop
 from custody.once import pays_once
 from custody.people import check_approval
 from custody.psbt import parse
@@ -202,8 +202,20 @@ async def gather(parts: Parts, held: Held) -> Held | None:
         return await _end(parts, held, Refused("WITHDRAWAL_EXPIRED", f"before {withdrawal.expires_at}", str(now)), now)
     if state.is_frozen(now):
         return None  # signers would refuse for good what may go on once the freeze is lifted
-    finished = await finalise(parts, held, withdrawal, now)
-    return finished or await ask_signers(parts, held, withdrawal, now)
+    if finished := await finalise(parts, held, withdrawal, now):
+        return finished
+    if _is_too_old(state, held.value, now):
+        with around(parts.hook, Effect.VOUCH):
+            stored, _ = await parts.store.commit(held, sessions.reconsider(held.value, now), Change(now))
+        return stored
+    asked = await ask_signers(parts, held, withdrawal, now)
+    return await _end(parts, held, asked, now) if isinstance(asked, Refused) else asked
+
+
+def _is_too_old(state: State, session: Session, now: int) -> bool:
+    """Return whether no signer takes the release any more (protocol.md step 2), so that it must be written anew."""
+    seen = [found.t for found in state.releases_of(session.digest) if found.index == session.release_index]
+    return bool(seen) and now - max(seen) > state.policy.limits.bundle_max_age_s
 
 
 async def finalise(parts: Parts, held: Held, withdrawal: Withdrawal, now: int) -> Held | None:

@@ -13,9 +13,19 @@ from custody.policy.duties import SignersRequired
 
 ANSWER_TIMEOUT_S = 10  # protocol of the online courier: a signer that is silent this long is passed over
 RETRY_CODES = frozenset(
-    {"CHECKPOINT_STALE", "ROLLED_BACK", "LOG_GAP", "COLD_FIRST", "INCLUDED_FIRST", "DELAY_RUNNING", "FROZEN"}
+    {
+        "CHECKPOINT_STALE",
+        "CLOCK_AHEAD",
+        "ROLLED_BACK",
+        "LOG_GAP",
+        "COLD_FIRST",
+        "INCLUDED_FIRST",
+        "DELAY_RUNNING",
+        "FROZEN",
+        "RELEASE_STALE",
+    }
 )
-"""Refusals that a later bundle for the same release can cure."""
+"""Refusals that a later bundle for the same withdrawal can cure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,10 @@ class Standing:
     def is_out(self) -> bool:
         """Return whether asking again is useless."""
         return bool(self.refused) and self.refused not in RETRY_CODES
+
+    def is_lost_for_good(self) -> bool:
+        """Return whether no signature of it can come: at an offline node a person may still think again."""
+        return self.is_out() and not (self.is_offline and self.refused == "OPERATOR_DECLINED")
 
     def is_resting(self, now: int) -> bool:
         """Return whether it was asked lately: a refusal that only time or others cure is not provoked on every tick.
@@ -77,6 +91,24 @@ def next_to_ask(
         ask = first in open_nodes and not first.is_resting(now) and (first.is_offline or first.is_ready)
         return (first.name,) if ask else ()
     return _the_rest(open_nodes, lacking, now)
+
+
+def can_finish(
+    nodes: Sequence[Standing], required: SignersRequired, signed: frozenset[str], unjudging: int, lacking: int
+) -> bool:
+    """Return whether enough signatures can still come, whoever refused for good so far.
+
+    Args:
+        nodes: the wallet's judging nodes.
+        required: what the rules ask of signers.
+        signed: nodes whose signatures are verified on every input.
+        unjudging: keys without a judge that have not signed.
+        lacking: how many more keys must sign.
+    """
+    willing = [n for n in nodes if n.name not in signed and n.name not in required.exclude and not n.is_lost_for_good()]
+    cold = sum(1 for n in nodes if n.is_offline and (n.name in signed or n in willing))
+    names = signed.union(n.name for n in willing)
+    return len(willing) + unjudging >= lacking and cold >= required.min_offline and names.issuperset(required.include)
 
 
 def offline_candidates(

@@ -49,7 +49,8 @@ MOVES: Mapping[Stage, frozenset[Stage]] = {
     # A reject after the release still ends it: signers that have not signed refuse, and we combine no more.
     # Back to APPROVING: witnesses saw the release too late for signers, so another one has to be written.
     Stage.RELEASED: _STOPS | {Stage.SIGNING, Stage.CONFLICTED, Stage.APPROVING},
-    Stage.SIGNING: _STOPS | {Stage.FINAL, Stage.CONFLICTED},
+    # Back to APPROVING here: a cold signer took longer than signers take a release for.
+    Stage.SIGNING: _STOPS | {Stage.FINAL, Stage.CONFLICTED, Stage.APPROVING},
     # From here on the signatures are out: only the chain says how it ends.
     Stage.FINAL: frozenset({Stage.BROADCAST, Stage.CONFLICTED}),
     Stage.BROADCAST: frozenset({Stage.CONFIRMED, Stage.CONFLICTED}),
@@ -141,8 +142,11 @@ def release(session: Session, at: int) -> Session:
 
 
 def reconsider(session: Session, at: int) -> Session:
-    """Return it as not released: its RELEASE stays in the log, counts, and will not be signed."""
-    return _move(session, Stage.APPROVING, at, release_index=None)
+    """Return it as not released: its RELEASE stays in the log and counts; what was signed under it stays valid.
+
+    Whoever was asked under it, and refused, is asked again under the next.
+    """
+    return _move(session, Stage.APPROVING, at, release_index=None, asked=(), refusals=())
 
 
 def cosigned(session: Session, at: int) -> Session:

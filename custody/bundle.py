@@ -170,19 +170,22 @@ class Behind:
     size: int
 
 
+Outcome = tuple[InputSignature, ...] | Refused | Behind
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a signer says to one bundle: signatures with a receipt, a refusal, or that it is behind.
 
     txid: 32 bytes, wire order, of the unsigned transaction (zeros where the signer did not get that far).
-    receipt: the node's identity key over what it signed; only with signatures.
+    receipt: the node's identity key over what it signed or why it refused; none where it is behind.
     """
 
     genesis: bytes
     node: str
     withdrawal_digest: bytes
     txid: bytes
-    outcome: tuple[InputSignature, ...] | Refused | Behind
+    outcome: Outcome
     receipt: Signed | None = None
 
     def to_bytes(self) -> bytes:
@@ -195,13 +198,7 @@ class Answer:
             "withdrawal_digest": self.withdrawal_digest.hex(),
             "txid": self.txid[::-1].hex(),
         }
-        if isinstance(self.outcome, Refused):
-            refused = self.outcome
-            document["refused"] = {"code": refused.code, "expected": refused.expected, "found": refused.found}
-        elif isinstance(self.outcome, Behind):
-            document["behind"] = self.outcome.size
-        else:
-            document["signatures"] = signatures_to_json(self.outcome)
+        document |= _outcome_to_json(self.outcome)
         if self.receipt is not None:
             document["receipt"] = self.receipt.to_json()
         return encode(document)
@@ -212,34 +209,49 @@ def parse_answer(raw: bytes) -> Answer:
     fields = _open(raw, "keyturn-answer", MAX_BUNDLE_BYTES, "ANSWER_TOO_LARGE")
     genesis, node = fields.hex("genesis", 32), fields.name("node")
     digest, txid = fields.hex("withdrawal_digest", 32), fields.hex("txid", 32)[::-1]
-    outcome: tuple[InputSignature, ...] | Refused | Behind
-    if fields.has("refused"):
-        refused = fields.fields("refused")
-        outcome = Refused(refused.text("code", 64), refused.text("expected", 1024), refused.text("found", 1024))
-        refused.done()
-    elif fields.has("behind"):
-        outcome = Behind(fields.integer("behind"))
-    else:
-        outcome = signatures_from_items(fields.items("signatures", _MAX_SIGNATURES))
-        if not outcome:
-            raise MalformedError("ANSWER_OUTCOME", "expected at least one signature")
+    outcome = _read_outcome(fields)
     receipt = Signed.from_json(fields.any("receipt")) if fields.has("receipt") else None
     fields.done()
     return Answer(genesis, node, digest, txid, outcome, receipt)
 
 
+def _outcome_to_json(outcome: Outcome) -> dict[str, Json]:
+    if isinstance(outcome, Refused):
+        return {"refused": {"code": outcome.code, "expected": outcome.expected, "found": outcome.found}}
+    if isinstance(outcome, Behind):
+        return {"behind": outcome.size}
+    return {"signatures": signatures_to_json(outcome)}
+
+
+def _read_outcome(fields: Fields) -> Outcome:
+    if fields.has("refused"):
+        refused = fields.fields("refused")
+        found = Refused(refused.text("code", 64), refused.text("expected", 1024), refused.text("found", 1024))
+        refused.done()
+        return found
+    if fields.has("behind"):
+        return Behind(fields.integer("behind"))
+    signatures = signatures_from_items(fields.items("signatures", _MAX_SIGNATURES))
+    if not signatures:
+        raise MalformedError("ANSWER_OUTCOME", "expected at least one signature")
+    return signatures
+
+
 def receipt_statement(answer: Answer, release_index: int, signed_at: int) -> Json:
-    """Return what a node's identity key signs beside its signatures: proof of what left it, for which release."""
-    if isinstance(answer.outcome, Refused | Behind):
-        raise MalformedError("ANSWER_OUTCOME", "expected signatures to receipt")
+    """Return what a node's identity key signs with its answer: what left it, or its no, and to which release.
+
+    A refusal is signed too: enough of them end a withdrawal, so nobody may say no in another's name.
+    """
+    if isinstance(answer.outcome, Behind):
+        raise MalformedError("ANSWER_OUTCOME", "expected signatures or a refusal to receipt")
     return {
         "genesis": answer.genesis.hex(),
         "node": answer.node,
         "withdrawal_digest": answer.withdrawal_digest.hex(),
         "txid": answer.txid[::-1].hex(),
         "release_index": release_index,
-        "signatures": signatures_to_json(answer.outcome),
         "at": signed_at,
+        **_outcome_to_json(answer.outcome),
     }
 
 
@@ -255,7 +267,7 @@ def check_receipt(answer: Answer, release_index: int, identity: bytes) -> None:
         raise MalformedError("RECEIPT_SIGNATURE", f"expected the identity key of node {answer.node} alone")
     signed_at = Fields(decode(answer.receipt.raw), "receipt").time("at")
     if answer.receipt.raw != encode(receipt_statement(answer, release_index, signed_at)):
-        raise MalformedError("RECEIPT_MISMATCH", "expected a receipt for these signatures")
+        raise MalformedError("RECEIPT_MISMATCH", "expected a receipt for this answer")
 
 
 def read_receipt(receipt: Signed) -> tuple[Answer, int]:
@@ -268,7 +280,7 @@ def read_receipt(receipt: Signed) -> tuple[Answer, int]:
         node=fields.name("node"),
         withdrawal_digest=fields.hex("withdrawal_digest", 32),
         txid=fields.hex("txid", 32)[::-1],
-        outcome=signatures_from_items(fields.items("signatures", _MAX_SIGNATURES)),
+        outcome=_read_outcome(fields),
         receipt=receipt,
     )
     return answer, fields.integer("release_index")

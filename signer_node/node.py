@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
-from custody.bundle import Answer, Behind, Bundle, parse_bundle, parse_delta, receipt_statement
+from custody.bundle import Answer, Behind, Bundle, Outcome, parse_bundle, parse_delta, receipt_statement
 from custody.curve import ecdsa_verify_second, schnorr_verify_second
 from custody.errors import CustodyError, IntegrityError, Refused
 from custody.follow import State, advance
@@ -153,19 +154,15 @@ class Node:
         with around(self._hook, Effect.SIGN):
             signatures = await self._backend.sign(cleared)
         _check_own(cleared, signatures)
-        answer = self._answer(bundle, cleared.txid, signatures)
-        statement = receipt_statement(answer, cleared.release_index, self._clock.now())
-        return Answer(
-            answer.genesis,
-            answer.node,
-            answer.withdrawal_digest,
-            answer.txid,
-            answer.outcome,
-            sign(Kind.RECEIPT, statement, self._identity_seed),
-        )
+        return self._answer(bundle, cleared.txid, signatures)
 
-    def _answer(self, bundle: Bundle, txid: bytes, outcome: tuple[InputSignature, ...] | Refused | Behind) -> Answer:
-        return Answer(self._pinned.genesis.hash, self._pinned.node, bundle.withdrawal.digest, txid, outcome)
+    def _answer(self, bundle: Bundle, txid: bytes, outcome: Outcome) -> Answer:
+        """Return `outcome` as this node's word, signed by its identity key unless it is only BEHIND."""
+        answer = Answer(self._pinned.genesis.hash, self._pinned.node, bundle.withdrawal.digest, txid, outcome)
+        if isinstance(outcome, Behind):
+            return answer
+        statement = receipt_statement(answer, bundle.release_index, self._clock.now())
+        return replace(answer, receipt=sign(Kind.RECEIPT, statement, self._identity_seed))
 
     def _book(self, bundle: Bundle) -> ScriptBook:
         """Return the script cache of the bundle's wallet, or any: `judge` refuses a wallet that is not ours."""

@@ -1,4 +1,4 @@
-"""Receipts in an export: a node's for what it signed, a witness's for what it held. Each must fit the log it stands in.
+"""Receipts in an export: of a node for its signatures or its no, of a witness for what it held; each must fit the log.
 
 That a node's receipt is by its identity key is for `custody.replay`: which key that is, the rules say.
 """
@@ -16,6 +16,7 @@ from custody.statements import Kind, Signed
 
 RECEIPTS = frozenset({Kind.RECEIPT, Kind.HELD})
 _MAX_SIGNATURES = 30_000  # 15 keys on 2,000 inputs
+_MAX_REASON_CHARS = 1024  # as `custody.bundle` reads a refusal
 
 
 def check_logged_receipt(
@@ -43,7 +44,7 @@ def check_logged_receipt(
     if receipt.kind is Kind.HELD:
         _check_held(receipt, fields, statements, witnesses)
     else:
-        _check_signed(fields, event.get("withdrawal", b""), entries)
+        _check_answered(fields, event.get("withdrawal", b""), entries)
     fields.done()
 
 
@@ -58,14 +59,21 @@ def _check_held(
         raise MalformedError("RECEIPT_STATEMENT", "expected the money log or this event to name what a witness held")
 
 
-def _check_signed(fields: Fields, withdrawal: bytes, entries: Sequence[MoneyEntry]) -> None:
+def _check_answered(fields: Fields, withdrawal: bytes, entries: Sequence[MoneyEntry]) -> None:
     digest, txid = fields.hex("withdrawal_digest", 32), fields.hex("txid", 32)[::-1]
     index = fields.integer("release_index")
     fields.name("node")
     fields.time("at")
-    fields.items("signatures", _MAX_SIGNATURES)
+    is_no = fields.has("refused")
+    if is_no:
+        refused = fields.fields("refused")
+        for name in ("code", "expected", "found"):
+            refused.text(name, _MAX_REASON_CHARS)
+        refused.done()
+    else:
+        fields.items("signatures", _MAX_SIGNATURES)
     if digest != withdrawal:
         raise MalformedError("RECEIPT_OTHER", f"expected a receipt for {withdrawal.hex()}, found {digest.hex()}")
     body = entries[index].body if index < len(entries) else None
-    if not isinstance(body, Release) or (body.withdrawal_digest, body.txid) != (digest, txid):
-        raise MalformedError("RECEIPT_RELEASE", f"expected money entry {index} to release what the node signed")
+    if not isinstance(body, Release) or body.withdrawal_digest != digest or (body.txid != txid and not is_no):
+        raise MalformedError("RECEIPT_RELEASE", f"expected money entry {index} to release what the node answered")

@@ -13,19 +13,26 @@ from coordinator.asking import take_answer
 from coordinator.effects import Effect, Side
 from coordinator.followed import Followed
 from coordinator.logs import Logs
+from coordinator.rpc.couriers import Couriers
 from coordinator.session import OPEN, Stage
 from coordinator.store.port import Change, MoneyBody, Page
 from custody.audit import Log
-from custody.bundle import MAX_ENTRIES_IN_BUNDLE_BYTES, parse_bundle
+from custody.bundle import MAX_ENTRIES_IN_BUNDLE_BYTES, Answer, parse_bundle
 from custody.entries import EntryKind, Notice
-from custody.errors import MalformedError, UnavailableError
+from custody.errors import MalformedError, Refused, UnavailableError
+from custody.genesis import Genesis
+from custody.v1 import courier_pb2
 from custody.withdrawal import Withdrawal
+from tests.fakes.rules import document
 from tests.fakes.store import FakeStore
-from tests.integration.harness import Organisation, close, genesis_of, open_node, organise
+from tests.integration.harness import OPERATOR, Organisation, close, genesis_of, open_node, organise
 from tests.world import approval, signed_by_initiator
 
 GENESIS = genesis_of()
 THREE_ONLINE = genesis_of(nodes=("alpha", "beta", "gamma"))
+LARGE = 100_000_000
+HOUR = 3600
+HASTY = genesis_of(limits={**document()["limits"], "bundle_max_age_s": HOUR})
 
 
 @pytest.fixture
@@ -42,6 +49,20 @@ async def online(tmp_path: Path) -> AsyncIterator[Organisation]:
     found = await organise(THREE_ONLINE, tmp_path)
     yield found
     await close(found)
+
+
+@pytest.fixture
+async def hasty(tmp_path: Path) -> AsyncIterator[Organisation]:
+    """Signers take a release for an hour."""
+    found = await organise(HASTY, tmp_path)
+    yield found
+    await close(found)
+
+
+async def events(org: Organisation) -> list[str]:
+    """Return the event log as text, one entry each."""
+    size = org.parts.store.head(Log.EVENT).size
+    return [raw.decode() for raw in await org.parts.store.entries(Log.EVENT, 0, size, 10_000_000)]
 
 
 async def lengthen(org: Organisation, asked: Withdrawal) -> None:
@@ -62,6 +83,80 @@ async def test_node_that_refuses_for_good_then_the_next_one_is_asked(online: Org
     assert await online.run(asked) is Stage.BROADCAST
     assert online.handed == ["alpha bundle", "beta bundle", "gamma bundle"]
     assert [(r.node, r.code) for r in (await online.session(asked)).refusals] == [("alpha", "OPERATOR_DECLINED")]
+
+
+def declines(org: Organisation, name: str, genesis: Genesis) -> None:
+    """Replace a node by one whose operator says no to everything."""
+    home = org.directory / "declines"
+    home.mkdir(exist_ok=True)
+    org.nodes[name] = open_node(genesis, name, home, org.clock, confirm=lambda bundle, cleared: False)
+
+
+async def test_nodes_that_refuse_for_good_when_too_few_are_left_then_is_denied(online: Organisation) -> None:
+    """Two of three said no: the withdrawal ends, says who and why, and its coins are free again."""
+    for name in ("alpha", "beta"):
+        declines(online, name, THREE_ONLINE)
+    asked = online.withdrawal()
+    await online.propose(asked)
+
+    assert await online.run(asked) is Stage.DENIED
+    ended = [line for line in await events(online) if "withdrawal.ended" in line]
+    assert len(ended) == 1
+    assert "SIGNERS_REFUSED" in ended[0]
+    assert "alpha: OPERATOR_DECLINED, beta: OPERATOR_DECLINED" in ended[0]
+
+
+async def test_refusal_when_an_operator_made_it_up_then_is_not_filed(org: Organisation) -> None:
+    """Who carries answers cannot say no in a node's name, nor carry an old no to a newer release."""
+    asked = org.withdrawal(LARGE)
+    await org.propose(asked)
+    made_up = Answer(GENESIS.hash, "cold", asked.digest, bytes(32), Refused("OPERATOR_DECLINED", "a yes", "a no"))
+
+    with pytest.raises(MalformedError) as refused:
+        await take_answer(org.parts, made_up, "otto")
+
+    assert refused.value.code == "RECEIPT_MISSING"
+    assert (await org.session(asked)).refusals == ()
+
+
+async def test_cold_signer_that_takes_too_long_then_the_release_is_written_anew(hasty: Organisation) -> None:
+    """Past bundle_max_age no signer takes the release: a new one of the same transaction comes, and is signed."""
+    asked = hasty.withdrawal(LARGE)
+    await hasty.propose(asked)
+    assert await hasty.approve(asked, "bob", "carol") is Stage.SIGNING
+    hasty.clock.advance(HOUR)
+    assert await hasty.run(asked) is Stage.SIGNING
+    assert await releases(hasty) == 1
+    hasty.clock.advance(1)
+
+    assert await hasty.run(asked) is Stage.SIGNING
+    assert await releases(hasty) == 2
+    await hasty.carry(asked)
+    assert await hasty.run(asked) is Stage.BROADCAST
+
+
+async def test_cold_answer_that_comes_after_the_release_was_written_anew_then_counts(hasty: Organisation) -> None:
+    """A signature is over the transaction, which stayed: nobody is sent to the safe twice."""
+    asked = hasty.withdrawal(LARGE)
+    await hasty.propose(asked)
+    await hasty.approve(asked, "bob", "carol")
+    request = courier_pb2.ExportBundleRequest(withdrawal_digest=asked.digest, node="cold")
+    exported = await Couriers(hasty.parts).ExportBundle(request, OPERATOR)
+    answer = await hasty.nodes["cold"].answer(exported.bundle)
+    hasty.clock.advance(HOUR + 1)
+    assert await hasty.run(asked) is Stage.SIGNING
+    assert await releases(hasty) == 2
+
+    await take_answer(hasty.parts, answer, "otto")
+
+    assert await hasty.run(asked) is Stage.BROADCAST
+
+
+async def releases(org: Organisation) -> int:
+    """Return how many releases the log holds; all are of one transaction."""
+    released = [r.release.txid for r in (await org.parts.followed.state(org.clock.now())).releases]
+    assert len(set(released)) == 1
+    return len(released)
 
 
 async def test_node_that_is_silent_then_another_is_asked_after_ten_seconds(online: Organisation) -> None:

@@ -20,6 +20,7 @@ from custody.bundle import (
     parse_answer,
     parse_bundle,
     parse_delta,
+    read_receipt,
     receipt_statement,
     summary_of,
 )
@@ -184,11 +185,23 @@ def test_check_receipt_given_a_receipt_of_this_answer_passes_and_of_any_other_re
         assert raised.value.code == code
 
 
-def test_receipt_statement_given_no_signatures_refuses() -> None:
-    """Nothing left the node, so there is nothing to receipt."""
-    for outcome in (REFUSAL, Behind(1)):
-        with pytest.raises(MalformedError, match="ANSWER_OUTCOME"):
-            receipt_statement(replace(ANSWER, outcome=outcome), 3, NOW)
+def test_receipt_statement_given_a_node_that_is_behind_refuses() -> None:
+    """It neither signed nor refused, so there is nothing to receipt."""
+    with pytest.raises(MalformedError, match="ANSWER_OUTCOME"):
+        receipt_statement(replace(ANSWER, outcome=Behind(1)), 3, NOW)
+
+
+def test_check_receipt_given_a_refusal_binds_its_code_too() -> None:
+    """A no is a node's own word like a yes: read back whole, and no other no."""
+    said = replace(ANSWER, outcome=REFUSAL)
+    answer = replace(said, receipt=sign(Kind.RECEIPT, receipt_statement(said, 3, NOW), seed_of("alpha")))
+
+    check_receipt(parse_answer(answer.to_bytes()), 3, key_of("alpha"))
+    assert answer.receipt is not None
+    assert read_receipt(answer.receipt) == (answer, 3)
+    other = Refused("OTHER", REFUSAL.expected, REFUSAL.found)
+    with pytest.raises(MalformedError, match="RECEIPT_MISMATCH"):
+        check_receipt(replace(answer, outcome=other), 3, key_of("alpha"))
 
 
 def test_summary_of_given_signatures_never_shows_them() -> None:

@@ -78,16 +78,17 @@ async def test_node_given_a_valid_bundle_then_answers_with_a_receipt(spend: Spen
         assert refused.value.code == code
 
 
-async def test_node_given_a_refusal_then_signs_no_receipt_and_asks_no_key(world: World, tmp_path: Path) -> None:
-    """A no is made by the judge alone."""
+async def test_node_when_it_refuses_then_receipts_its_no_and_asks_no_key(world: World, tmp_path: Path) -> None:
+    """A no is made by the judge alone, and is this node's word: nobody else can say it for it."""
     node = open_node(GENESIS, "alpha", tmp_path, FakeClock(NOW))
     keys = Keys(())
     node._backend = keys  # type: ignore[assignment]  # a backend as far as the node uses it here
 
-    answer = await node.answer(world.spend(world.withdrawal(initiator="mallory")).bundle().to_bytes())
+    bundle = world.spend(world.withdrawal(initiator="mallory")).bundle()
+    answer = await node.answer(bundle.to_bytes())
 
     assert isinstance(answer.outcome, Refused)
-    assert answer.receipt is None
+    check_receipt(answer, bundle.release_index, ed25519.public_key(seed_of("alpha")))
     assert (keys.asked, journalled(tmp_path)) == (0, 0)
 
 

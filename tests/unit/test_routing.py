@@ -1,6 +1,6 @@
 """Routing asks the right nodes in the right order, and asks others when one is silent or refuses."""
 
-from coordinator.routing import ANSWER_TIMEOUT_S, Standing, next_to_ask
+from coordinator.routing import ANSWER_TIMEOUT_S, Standing, can_finish, next_to_ask
 from custody.policy.duties import SignersRequired
 
 NOW = 1_000_000
@@ -72,3 +72,30 @@ def test_routing_when_one_node_keeps_losing_its_stream_then_another_goes_first()
     """A node that falls over every bundle does not keep the others from being asked."""
     lost = Standing("a", is_offline=False, is_ready=True, asked_at=NOW - 1, is_lost=True)
     assert next_to_ask((lost, ONLINE_B, COLD_C), SignersRequired(), frozenset(), 1, NOW) == ("b",)
+
+
+REFUSED_A = Standing("a", is_offline=False, is_ready=True, asked_at=NOW, refused="OPERATOR_DECLINED")
+
+
+def test_can_finish_when_enough_others_are_left_then_goes_on() -> None:
+    """One no is not the end while the rest can still give what lacks: nodes, or keys without a judge."""
+    assert can_finish((REFUSED_A, ONLINE_B, COLD_C), NOTHING, frozenset(), 0, 2)
+    assert can_finish((REFUSED_A, ONLINE_B), NOTHING, frozenset(), 1, 2)
+    assert not can_finish((REFUSED_A, ONLINE_B), NOTHING, frozenset(), 0, 2)
+
+
+def test_can_finish_when_a_refusal_is_curable_then_goes_on() -> None:
+    """What a later bundle cures is no final no."""
+    stale = Standing("a", is_offline=False, is_ready=True, asked_at=NOW, refused="RELEASE_STALE")
+    assert can_finish((stale, ONLINE_B), NOTHING, frozenset(), 0, 2)
+
+
+def test_can_finish_when_a_required_signer_refused_then_is_over() -> None:
+    """Others cannot stand in for an included node, nor online ones for a cold one."""
+    assert not can_finish((REFUSED_A, ONLINE_B, COLD_C), SignersRequired(include=("a",)), frozenset(), 0, 1)
+    cold = Standing("c", is_offline=True, is_ready=False, refused="ALREADY_PAID")
+    assert not can_finish((ONLINE_A, ONLINE_B, cold), SignersRequired(min_offline=1), frozenset(), 0, 1)
+    declined = Standing("c", is_offline=True, is_ready=False, refused="OPERATOR_DECLINED")
+    assert can_finish((ONLINE_A, ONLINE_B, declined), SignersRequired(min_offline=1), frozenset(), 0, 1)
+    assert can_finish((ONLINE_A, ONLINE_B, COLD_C), SignersRequired(min_offline=1), frozenset({"c"}), 0, 1)
+    assert not can_finish((ONLINE_A, ONLINE_B), SignersRequired(exclude=("b",)), frozenset(), 0, 2)
