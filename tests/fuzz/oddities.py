@@ -55,11 +55,6 @@ def odd_signature(psbt: Psbt) -> bool:
     return False
 
 
-def odd_sighash(psbt: Psbt) -> bool:
-    """Return whether an input has a sighash type that is no type of Bitcoin's."""
-    return any(said.sighash_type is not None and said.sighash_type not in _SIGHASH_TYPES for said in psbt.inputs)
-
-
 def odd_taproot(psbt: Psbt) -> bool:
     """Return whether an x-only key, a control block or a signature of taproot is not on the curve or not a leaf's."""
     keys: list[bytes] = []
