@@ -15,7 +15,7 @@ from custody.address import script_of
 from custody.base58 import decode_check
 from custody.claims import check_input_scripts, check_output_scripts
 from custody.errors import MalformedError, Refused
-from custody.payees import LEAST_SATS, kind_of
+from custody.payees import LEAST_SATS, P2SH, kind_of
 from custody.psbt import Psbt, PsbtInput, PsbtOutput
 from custody.psbt_fields import (
     GLOBAL,
@@ -318,8 +318,9 @@ def _check_change(output: TxOut, found: PsbtOutput, ours: WalletScript, limits: 
     highest = limits.highest_change_index + CHANGE_GAP
     if ours.index > highest:
         return Refused("CHANGE_INDEX", f"an index of at most {highest}", str(ours.index))
-    if output.amount < limits.change_floor_sats:
-        return Refused("CHANGE_BELOW_FLOOR", f"at least {limits.change_floor_sats} sats", f"{output.amount} sats")
+    floor = max(limits.change_floor_sats, LEAST_SATS[kind_of(ours.script) or P2SH])  # P2SH's dust is above P2WSH's
+    if output.amount < floor:
+        return Refused("CHANGE_BELOW_FLOOR", f"at least {floor} sats", f"{output.amount} sats")
     return check_output_scripts(found, ours)
 
 

@@ -263,6 +263,7 @@ def _xpub(field: Field, offset: int) -> None:
 
 _WITNESS_UTXO_LENGTH = _plain(9, MAX_SCRIPT_BYTES + 12)
 _LONG_VALUE = _plain(1, MAX_PSBT_BYTES)
+_TAP_SIGNATURE_LENGTH = _keyed(64, 64, 65)
 
 
 def _witness_utxo(field: Field, offset: int) -> None:
@@ -283,9 +284,21 @@ def _tap_leaf_script(field: Field, offset: int) -> None:
         raise MalformedError("VALUE_LENGTH", "expected a script and its leaf version", field.offset)
 
 
+def _check_xonly(xonly: bytes, offset: int) -> None:
+    """BIP-340: an x-only key is the point with an even y; a script with anything else in it is anyone's or nobody's."""
+    if not curve.is_public_key(b"\x02" + xonly):
+        raise MalformedError("PUBKEY", "expected the x of a point of the curve", offset)
+
+
+def _tap_signature(field: Field, offset: int) -> None:
+    _TAP_SIGNATURE_LENGTH(field, offset)
+    _check_xonly(field.key[1:33], offset)
+
+
 def _tap_derivation(field: Field, offset: int) -> None:
     if len(field.key) != 33:
         raise MalformedError("KEY_LENGTH", f"expected an x-only key, found {len(field.key) - 1} bytes", offset)
+    _check_xonly(field.key[1:], offset)
     reader = Reader(field.value, field.offset)
     reader.take(32 * reader.count(32))
     _check_path(reader.take(reader.left), reader.offset)
@@ -335,7 +348,7 @@ _CHECKS: Mapping[str, Mapping[int, _Check]] = {
         0x0C: _keyed(20, 0, MAX_SCRIPT_BYTES),
         0x0D: _keyed(32, 0, MAX_SCRIPT_BYTES),
         IN_TAP_KEY_SIGNATURE: _keyed(0, 64, 65),  # BIP-371, as all below
-        IN_TAP_SIGNATURE: _keyed(64, 64, 65),
+        IN_TAP_SIGNATURE: _tap_signature,
         IN_TAP_LEAF: _tap_leaf_script,
         IN_TAP_DERIVATION: _tap_derivation,
         IN_TAP_INTERNAL_KEY: _plain(32, 32),

@@ -17,6 +17,7 @@ from custody.facts import ShapeLimits
 from custody.psbt import MAGIC, from_base64, parse, serialize
 from custody.psbt_fields import MAX_PSBT_BYTES
 from custody.reader import compact_size, sized
+from custody.scripts import NUMS
 from custody.transaction import Transaction, TxIn, TxOut
 from custody.units import MAX_MONEY_SATS, Sats
 from tests.fakes.psbts import (
@@ -210,7 +211,7 @@ def test_atk_013_count_or_length_above_the_bytes_that_are_there_is_refused_at_on
 
 def test_atk_013_leaf_hash_count_of_2_to_the_31_is_refused_at_once() -> None:
     """133 bytes that hang embit for ever."""
-    raw = changed(lambda p: put(p.inputs[0], b"\x16" + bytes(32), b"\xfe\0\0\0\x80" + bytes(4)))
+    raw = changed(lambda p: put(p.inputs[0], b"\x16" + NUMS, b"\xfe\0\0\0\x80" + bytes(4)))
 
     assert refusal(raw).code == "COUNT_TOO_LARGE"
 
@@ -404,6 +405,14 @@ def test_atk_024_key_that_is_no_compressed_point_is_refused_in_every_field(bad: 
     assert code(changed(lambda raw: put(raw.inputs[0], b"\x02" + pubkey, bytes(70)))) == expected
     assert code(changed(lambda raw: put(raw.inputs[0], b"\x06" + pubkey, bytes(8)))) == expected
     assert code(changed(lambda raw: put(raw.outputs[1], b"\x02" + pubkey, bytes(8)))) == expected
+
+
+@pytest.mark.parametrize("xonly", [bytes(32), b"\xff" * 32, bytes(31) + b"\x05"], ids=["zero", "no_field", "no_point"])
+def test_atk_024_x_only_key_that_is_no_point_is_refused_in_every_field(xonly: bytes) -> None:
+    """In taproot's signatures and derivations, of inputs and outputs; x = 5 is on no point of the curve."""
+    assert code(changed(lambda raw: put(raw.inputs[0], b"\x14" + xonly + bytes(32), bytes(64)))) == "PUBKEY"
+    assert code(changed(lambda raw: put(raw.inputs[0], b"\x16" + xonly, b"\x00" + bytes(8)))) == "PUBKEY"
+    assert code(changed(lambda raw: put(raw.outputs[1], b"\x07" + xonly, b"\x00" + bytes(8)))) == "PUBKEY"
 
 
 def test_atk_024_hint_of_the_other_parity_points_nowhere_and_changes_nothing() -> None:

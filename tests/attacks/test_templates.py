@@ -85,6 +85,17 @@ def test_atk_030_input_without_its_previous_transaction_is_refused(template: Tem
     assert code(template, lambda raw: drop(raw.inputs[0], 0x00)) == "PREVIOUS_MISSING"
 
 
+@pytest.mark.parametrize(("template", "least"), [(Template.SH_WSH, 540), (Template.TR, 330)], ids=["p2sh", "p2tr"])
+def test_atk_044_change_that_is_dust_is_refused_even_under_rules_that_allow_it(template: Template, least: int) -> None:
+    """Rules may lower the floor to P2WSH's dust of 330 sats; P2SH's is 540, and such a transaction would not relay."""
+    limits = ShapeLimits(change_floor_sats=330)
+    for amount, expected in ((least, "OK"), (least - 1, "CHANGE_BELOW_FLOOR")):
+        script = spend_of(template).transaction.outputs[1].script
+        psbt = again(with_output(spend_of(template), 1, TxOut(Sats(amount), script)))
+        found = read_facts(psbt, BOOKS[template], limits)
+        assert (found.code if isinstance(found, Refused) else "OK") == expected
+
+
 @each_other
 def test_atk_034_change_of_another_threshold_is_no_change(template: Template) -> None:
     """The same keys, one signature enough: nobody asked for that output."""

@@ -55,7 +55,7 @@ LENGTHS: list[tuple[str, bytes, tuple[int, int]]] = [
     (INPUT, b"\x0c" + bytes(20), SCRIPT),
     (INPUT, b"\x0d" + bytes(32), SCRIPT),
     (INPUT, b"\x13", (64, 65)),
-    (INPUT, b"\x14" + bytes(64), (64, 65)),
+    (INPUT, b"\x14" + XONLY + bytes(32), (64, 65)),
     (INPUT, b"\x17", (32, 32)),
     (INPUT, b"\x18", (32, 32)),
     (OUTPUT, b"\x00", SCRIPT),
