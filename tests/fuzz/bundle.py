@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -18,6 +19,7 @@ from custody.bundle import (
     parse_answer,
     parse_bundle,
     parse_delta,
+    read_receipt,
     receipt_statement,
     summary_of,
 )
@@ -44,13 +46,12 @@ LOG = LogPart(3, (b'{"kind":"RELEASE","time":1}', b"[true,[]]"), (STATEMENT,), "
 BUNDLE = Bundle(
     GENESIS, "alpha", STATEMENT, (STATEMENT, STATEMENT), b"psbt\xff", 4, (DIGEST,), "covering\n", LOG, SIGNATURES
 )
-UNSIGNED = Answer(GENESIS, "alpha", DIGEST, TXID, SIGNATURES)
-RECEIPT = sign(Kind.RECEIPT, receipt_statement(UNSIGNED, 4, 1_800_000_000), seed_of("alpha"))
-ANSWERS = (
-    Answer(GENESIS, "alpha", DIGEST, TXID, SIGNATURES, RECEIPT),
-    Answer(GENESIS, "alpha", DIGEST, TXID, Refused("FEE_ABOVE_MAX", "at most 10", "11")),
-    Answer(GENESIS, "alpha", DIGEST, TXID, Behind(2)),
+OUTCOMES = (SIGNATURES, Refused("FEE_ABOVE_MAX", "at most 10", "11"))
+ANSWERS = tuple(
+    replace(answer, receipt=sign(Kind.RECEIPT, receipt_statement(answer, 4, 1_800_000_000), seed_of("alpha")))
+    for answer in (Answer(GENESIS, "alpha", DIGEST, TXID, outcome) for outcome in OUTCOMES)
 )
+BEHIND = Answer(GENESIS, "alpha", DIGEST, TXID, Behind(2))
 IDENTITY = key_of("alpha")
 ODD_VALUES: tuple[Any, ...] = (
     *(-1, 0, 2**31, 2**53, 2**64, 1.5, None, True, "", "00", "0x", "A", "=", "\u0410", "\ud800", "a" * 65, [], {}),
@@ -62,7 +63,8 @@ def seeds() -> Iterator[bytes]:
     """Yield one of each document, small: what is in them is for others to judge."""
     yield BUNDLE.to_bytes()
     yield Delta(GENESIS, LOG).to_bytes()
-    yield from (answer.to_bytes() for answer in ANSWERS)
+    yield from (answer.to_bytes() for answer in (*ANSWERS, BEHIND))
+    yield from (replace(answer, receipt=None).to_bytes() for answer in ANSWERS)
 
 
 def mutate(raw: bytes, random: Random, mutate_bytes: ByteMutator) -> bytes:
@@ -105,13 +107,16 @@ def _check_log(log: LogPart) -> None:
 
 
 def _check_answer(answer: Answer, raw: bytes) -> None:
-    """A receipt of another answer never passes: the one that was made speaks of these signatures alone."""
+    """A receipt of another answer never passes: the one that was made speaks of this outcome alone."""
     assert answer.to_bytes() == raw
     assert summary_of(answer)["node"] == answer.node
-    if isinstance(answer.outcome, Refused | Behind):
+    if (receipt := answer.receipt) is not None:
+        spoken_of = attempt(lambda: read_receipt(receipt), RECEIPT_CODES, NO_OFFSET)
+        assert isinstance(spoken_of, MalformedError) or spoken_of[0].receipt is receipt
+    if isinstance(answer.outcome, Behind):
         return
     refused = attempt(lambda: check_receipt(answer, 4, IDENTITY), RECEIPT_CODES, NO_OFFSET)
-    assert isinstance(refused, MalformedError) or answer == ANSWERS[0]
+    assert isinstance(refused, MalformedError) or answer in ANSWERS
 
 
 def _change(document: list[Any], random: Random, mutate_bytes: ByteMutator) -> None:
