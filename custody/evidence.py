@@ -11,7 +11,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from custody.approval import read_approval
 from custody.audit import (
@@ -22,17 +22,18 @@ from custody.audit import (
     VerdictKind,
     inclusion_proof,
     leaf_hash,
-    open_checkpoint,
     verify_inclusion,
 )
 from custody.canonical import decode, encode
-from custody.entries import EntryKind, MoneyEntry, Release, Witnessed, parse_entry, statements_of
+from custody.entries import Document, EntryKind, MoneyEntry, Release, Witnessed, parse_entry, statements_of
 from custody.errors import CustodyError, MalformedError, NotFoundError, Refused
 from custody.facts import ShapeLimits, check_matches, read_facts
 from custody.fields import Fields
-from custody.follow import time_of, witness_keys
+from custody.follow import State, in_force, open_under, start, time_of
 from custody.genesis import Genesis, check_signed, parse_genesis
+from custody.governing import succeed
 from custody.people import verify_people
+from custody.policy import Policy
 from custody.psbt import parse
 from custody.release import release_of
 from custody.replay import check_multisig
@@ -68,7 +69,8 @@ def make_evidence(export: Export, digest: bytes) -> bytes:
     entries = [parse_entry(raw) for raw in export.entries[Log.MONEY]]
     _add_entries(files, export, Log.MONEY, _money_places(story, entries))
     _add_entries(files, export, Log.EVENT, [event.index for event in story.events])
-    for named in {d for told in story.money for d in statements_of(told.entry)} - {digest}:
+    rules = [entry for entry in entries if entry.kind is EntryKind.RULE]
+    for named in {d for entry in (*(t.entry for t in story.money), *rules) for d in statements_of(entry)} - {digest}:
         body = export.bodies[named]
         if isinstance(body, Signed):
             files[f"statements/{named.hex()}.json"] = body.to_bytes()
@@ -102,11 +104,12 @@ def verify_evidence(raw: bytes, genesis_hash: bytes) -> Verdict:
 
 
 def _money_places(story: Story, entries: list[MoneyEntry]) -> list[int]:
-    """Return the entries of a withdrawal, each with the WITNESS entry that fixes its T."""
+    """Return the entries of a withdrawal and the rule documents, each with the WITNESS entry that fixes its T."""
     places = set()
-    for told in story.money:
-        places.add(told.index)
-        later = (at for at in range(told.index + 1, len(entries)) if entries[at].kind is EntryKind.WITNESS)
+    rules = [at for at, entry in enumerate(entries) if entry.kind is EntryKind.RULE]
+    for index in [*(told.index for told in story.money), *rules]:
+        places.add(index)
+        later = (at for at in range(index + 1, len(entries)) if entries[at].kind is EntryKind.WITNESS)
         places.update([at for at in [next(later, None)] if at is not None])
     return sorted(places)
 
@@ -172,24 +175,27 @@ class _Entry:
 
 
 class _Evidence:
-    """The files of one bundle while they are checked. sizes: of each log.  time: UTC seconds."""
+    """The files of one bundle while they are checked. sizes: of each log.  time: UTC seconds.
+
+    Rule documents that the bundle leaves out are not missed here: only a whole export shows that there is no other.
+    """
 
     def __init__(self, genesis: Genesis, digest: bytes, files: Mapping[str, bytes]) -> None:
         self._genesis, self._digest, self._files = genesis, digest, files
-        self._money: list[_Entry] = []
+        self._money = [
+            _Entry(index, parse_entry(files[f"{Log.MONEY.value}/{index}.json"])) for index in self._places(Log.MONEY)
+        ]
+        self._dated: dict[int, tuple[Policy, int]] = {}  # the rules of each release, and its T
+        self._state = self._follow_rules()
         self.sizes: dict[Log, int] = {}
         self.time = -1
 
     def check_entries(self) -> None:
         """Prove that every entry is in its log, as the cosigned checkpoints have it."""
-        roots = self._genesis.policy.roots
         for log in Log:
             note = _file(self._files, f"{log.value}/checkpoint.txt").decode()
-            origin, witnesses = self._genesis.origin(log.value), witness_keys(self._genesis.policy)
-            cosigned = open_checkpoint(note, roots.log_key, origin, witnesses)
-            vouched = cosigned.oldest_counted(roots.w)
-            if vouched is None:
-                raise MalformedError("CHECKPOINT_UNDERSIGNED", f"expected {roots.w} witnesses over the {log.value} log")
+            state, cosigned = open_under(self._state, note, log)
+            vouched = cosigned.oldest_counted(state.policy.roots.w) or -1
             self.sizes[log] = cosigned.checkpoint.size
             self.time = vouched if log is Log.MONEY else self.time
             for index in self._places(log):
@@ -198,8 +204,32 @@ class _Evidence:
                 checkpoint = cosigned.checkpoint
                 if not verify_inclusion(leaf_hash(raw), index, checkpoint.size, proof, checkpoint.root):
                     raise MalformedError("INCLUSION", f"expected a proof of {log.value} entry {index}")
-                if log is Log.MONEY:
-                    self._money.append(_Entry(index, parse_entry(raw)))
+
+    def _follow_rules(self) -> State:
+        """Return the state under the last rules in the bundle, with the rules and T of each release on the way."""
+        state, tail = start(self._genesis), list[_Entry]()
+        for found in self._money:
+            if not isinstance(found.entry.body, Witnessed):
+                tail.append(found)
+                continue
+            t = time_of(open_under(state, found.entry.body.note)[1])
+            state, tail = self._settled(state, tail, t), []
+        for found in tail:
+            state = self._settled(state, [found], found.entry.time)
+        return state
+
+    def _settled(self, state: State, tail: list[_Entry], t: int) -> State:
+        state = in_force(state, t)
+        for found in tail:
+            body = found.entry.body
+            if isinstance(body, Release):
+                self._dated[found.index] = (state.policy, t)
+            elif isinstance(body, Document) and found.entry.kind is EntryKind.RULE:
+                signed = Signed.from_bytes(_file(self._files, f"statements/{body.statement.hex()}.json"))
+                if signed.digest != body.statement:
+                    raise MalformedError("STATEMENT_OTHER", "expected the rules document that the entry names")
+                state = replace(state, rules=succeed(state.rules, self._genesis, signed, found.index, t))
+        return state
 
     def check_releases(self) -> Refused | None:
         """Judge what one withdrawal's own papers can show: people, transaction, signatures."""
@@ -221,7 +251,8 @@ class _Evidence:
         if tuple(s.digest for s in statements) != release.approvals or release.withdrawal_digest != self._digest:
             raise MalformedError("STATEMENT_OTHER", "expected the withdrawal and approvals that the release names")
         approvals = tuple((read_approval(s), s) for s in statements)
-        if refused := verify_people(self._genesis.policy, withdrawal, signed, approvals, self._t(found)):
+        policy, t = self._dated[found.index]
+        if refused := verify_people(policy, withdrawal, signed, approvals, t):
             return refused
         wallet = self._genesis.wallet(release.wallet_id)
         if wallet is None or "psbt.bin" not in self._files:
@@ -247,15 +278,6 @@ class _Evidence:
         if "transaction.bin" in self._files:
             return parse_transaction(self._files["transaction.bin"]).unsigned().txid
         return parse(self._files["psbt.bin"]).transaction.txid if "psbt.bin" in self._files else b""
-
-    def _t(self, found: _Entry) -> int:
-        """Return T: of the WITNESS entry behind it, or its own time where nothing covers it yet."""
-        for other in self._money:
-            if other.index > found.index and isinstance(other.entry.body, Witnessed):
-                roots, note = self._genesis.policy.roots, other.entry.body.note
-                keys = witness_keys(self._genesis.policy)
-                return time_of(open_checkpoint(note, roots.log_key, self._genesis.origin("money"), keys))
-        return found.entry.time
 
     def _places(self, log: Log) -> list[int]:
         names = [name for name in self._files if name.startswith(f"{log.value}/") and name.endswith(".json")]

@@ -16,6 +16,7 @@ from custody.approval import read_approval
 from custody.audit import (
     Cosigned,
     Frontier,
+    Log,
     WitnessKey,
     leaf_hash,
     open_checkpoint,
@@ -168,8 +169,8 @@ def _under(state: State, rules: Rules) -> State:
     return replace(state, rules=rules, spent=state.spent.under(rules.policy))
 
 
-def open_under(state: State, note: str) -> tuple[State, Cosigned]:
-    """Return `note` opened, and `state` under the rules whose keys must vouch at the time that it bears.
+def open_under(state: State, note: str, log: Log = Log.MONEY) -> tuple[State, Cosigned]:
+    """Return `note` of `log` opened, and `state` under the rules whose keys must vouch at the time that it bears.
 
     From the moment a waiting document is due, its log key and witnesses count, and the former ones no more. Which
     moment a checkpoint is of, its oldest counted cosignature says.
@@ -179,12 +180,12 @@ def open_under(state: State, note: str) -> tuple[State, Cosigned]:
             CHECKPOINT_RULES where only keys of another time vouch.
     """
     if not state.rules.waiting:
-        return state, _open(state, note)[0]
+        return state, _open(state, note, log)[0]
     due = state.rules.waiting[0].due
     failures: list[CustodyError] = []
     for candidate, is_later in ((state, False), (in_force(state, due), True)):
         try:
-            cosigned, vouched_at = _open(candidate, note)
+            cosigned, vouched_at = _open(candidate, note, log)
         except (MalformedError, IntegrityError) as error:
             failures.append(error)
             continue
@@ -200,10 +201,10 @@ def open_money_checkpoint(state: State, note: str) -> Cosigned:
     return open_under(state, note)[1]
 
 
-def _open(state: State, note: str) -> tuple[Cosigned, int]:
+def _open(state: State, note: str, log: Log) -> tuple[Cosigned, int]:
     """Return `note` under the keys of `state`, and by when w of them vouched."""
     roots = state.policy.roots
-    cosigned = open_checkpoint(note, roots.log_key, state.genesis.origin("money"), witness_keys(state.policy))
+    cosigned = open_checkpoint(note, roots.log_key, state.genesis.origin(log.value), witness_keys(state.policy))
     oldest = cosigned.oldest_counted(roots.w)
     if oldest is None:
         raise IntegrityError(

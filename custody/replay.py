@@ -17,8 +17,6 @@ from custody.audit import (
     Verdict,
     VerdictKind,
     genesis_of,
-    open_checkpoint,
-    origin_of,
     verify_export,
 )
 from custody.bundle import check_receipt, read_receipt
@@ -28,8 +26,9 @@ from custody.errors import CustodyError, MalformedError, Refused
 from custody.facts import Facts
 from custody.fields import Fields
 from custody.finalise import signatures_in
-from custody.follow import State, append, settled, start, time_of, witness_keys
+from custody.follow import State, append, governed, open_money_checkpoint, settled, start, time_of
 from custody.genesis import Genesis, check_signed, parse_genesis
+from custody.key_times import keys_under, later_keys
 from custody.psbt import MAGIC, Psbt, parse
 from custody.rejudge import History, Logged, Papers, judge_again, why_inadmissible
 from custody.signatures import is_signed, sighashes
@@ -64,13 +63,12 @@ def verify(raw: bytes, genesis_hash: bytes, known: str | None = None, full: bool
         keys = export_keys(parse_genesis(genesis))
     except MalformedError as error:
         return Verdict(VerdictKind.MODIFIED, f"{error.code}: {error.message}", line=1)
-    return verify_export(raw, keys, known, replay if full else None)
+    return verify_export(raw, keys, known, replay if full else None, later_keys)
 
 
 def export_keys(genesis: Genesis) -> ExportKeys:
-    """Return whose signatures an export under `genesis` must carry."""
-    roots = genesis.policy.roots
-    return ExportKeys(genesis.hash, roots.log_key, witness_keys(genesis.policy), roots.w)
+    """Return whose signatures an export under `genesis` must carry, until later rules say otherwise."""
+    return keys_under(genesis, genesis.policy)
 
 
 def replay(export: Export) -> Verdict | None:
@@ -133,6 +131,7 @@ class _Replay:
         self._books = {w.wallet.wallet_id: ScriptBook(w.wallet) for w in genesis.wallets}
         self._psbts: dict[bytes, Psbt] = {}
         self._finals: dict[tuple[bytes, bytes], _Final] = {}
+        self._receipts: list[tuple[int, Signed]] = []
         self._has_pruned = False
         self._history = History()
         self._waiting: list[tuple[int, MoneyEntry, Release, State]] = []
@@ -148,6 +147,8 @@ class _Replay:
             self._take(index, raw)
         self._state = settled(self._state, self._tail_time())
         self._settle()
+        for index, receipt in self._receipts:
+            self._check_receipt(index, receipt)
         for final in self._finals.values():
             self._check_final(final)
         return None
@@ -179,18 +180,20 @@ class _Replay:
         for digest in bodies:
             body = self._export.bodies.get(digest)
             if isinstance(body, Signed) and body.kind is Kind.RECEIPT:
-                self._check_receipt(index, body)
+                self._receipts.append((index, body))
         if kind in FINAL_EVENTS:
             withdrawal, txid = fields.hex("withdrawal", 32), fields.hex("txid", 32)[::-1]
             released = fields.hex("unsigned_txid", 32)[::-1] if fields.has("unsigned_txid") else txid
             self._finals.setdefault((withdrawal, txid), _Final(index, time, withdrawal, txid, released, bodies))
 
     def _check_receipt(self, index: int, receipt: Signed) -> None:
-        """A receipt in the log is by the identity key of the node that it names."""
+        """A receipt in the log is by an identity key that the rules gave to the node that it names."""
         answer, release_index = read_receipt(receipt)
-        node = self._genesis.policy.roots.node(answer.node)
+        nodes = [policy.roots.node(answer.node) for policy in self._state.rules.versions]
+        identities = [node.identity for node in nodes if node is not None]
+        used = next((key for key in identities if receipt.signed_by(key)), b"")
         try:
-            check_receipt(answer, release_index, b"" if node is None else node.identity)
+            check_receipt(answer, release_index, used)
         except MalformedError as error:
             detail, digest = f"{error.code}: {error.message}", answer.withdrawal_digest.hex()
             verdict = Verdict(VerdictKind.POLICY_VIOLATION, detail, Log.EVENT, index, withdrawal=digest)
@@ -220,9 +223,7 @@ class _Replay:
         The export's checkpoint may have been cosigned again long after it was first, so the newest time that they name
         themselves stands in for the first: signers refuse a release where the two differ by more than ten minutes.
         """
-        keys = export_keys(self._genesis)
-        note = self._export.checkpoints[Log.MONEY]
-        newest = time_of(open_checkpoint(note, keys.log_key, origin_of(keys.genesis, Log.MONEY), keys.witnesses))
+        newest = time_of(open_money_checkpoint(self._state, self._export.checkpoints[Log.MONEY]))
         return min(newest, max((pending.entry.time for pending in self._state.tail), default=newest))
 
     def _settle(self) -> None:
@@ -231,7 +232,8 @@ class _Replay:
         counted = {released.index: released for released in self._state.releases[newest:]}
         for index, entry, release, before in self._waiting:
             released = counted.get(index)
-            logged = Logged(index, entry, release, before, entry.time if released is None else released.t)
+            t = entry.time if released is None else released.t
+            logged = Logged(index, entry, release, governed(before, t), t)
             found = self._found.setdefault((release.withdrawal_digest, release.txid), _Found())
             if released is None:
                 found.faults.append((logged, why_inadmissible(logged, self._export.bodies)))

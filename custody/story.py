@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from custody.approval import read_approval
-from custody.audit import Export, Log, open_checkpoint
+from custody.audit import Export, Log
 from custody.canonical import Json, decode
 from custody.entries import MoneyEntry, Notice, Release, Stop, parse_entry
 from custody.errors import MalformedError
 from custody.fields import Fields
-from custody.follow import State, append, settled, start, time_of, witness_keys
+from custody.follow import State, append, governed, open_money_checkpoint, settled, start, time_of
 from custody.genesis import Genesis, parse_genesis
 from custody.psbt import MAGIC, parse
 from custody.statements import Signed
@@ -248,9 +248,10 @@ def _read_money(export: Export, genesis: Genesis) -> tuple[tuple[bytes, Told], .
     state = start(genesis)
     found: list[tuple[int, MoneyEntry, int]] = []
     for index, raw in enumerate(export.entries[Log.MONEY]):
-        found.append((index, parse_entry(raw), state.policy.version))
+        entry = parse_entry(raw)
+        found.append((index, entry, governed(state, entry.time).policy.version))
         state = append(state, raw, statements)
-    times = _times(_settled(state, export, genesis))
+    times = _times(_settled(state, export))
     return tuple(
         (entry.body.withdrawal_digest, Told(index, entry, times.get(index), rules))
         for index, entry, rules in found
@@ -258,10 +259,9 @@ def _read_money(export: Export, genesis: Genesis) -> tuple[tuple[bytes, Told], .
     )
 
 
-def _settled(state: State, export: Export, genesis: Genesis) -> State:
+def _settled(state: State, export: Export) -> State:
     """Give the tail the newest time that its own entries name, as `custody.replay` does."""
-    note, roots = export.checkpoints[Log.MONEY], state.policy.roots
-    newest = time_of(open_checkpoint(note, roots.log_key, genesis.origin("money"), witness_keys(state.policy)))
+    newest = time_of(open_money_checkpoint(state, export.checkpoints[Log.MONEY]))
     return settled(state, min(newest, max((pending.entry.time for pending in state.tail), default=newest)))
 
 

@@ -21,6 +21,7 @@ from custody.entries import EntryKind, MoneyEntry, Witnessed, parse_entry, state
 from custody.errors import IntegrityError, MalformedError
 from custody.fields import Fields
 from custody.statements import Kind, Signed
+from custody.units import MAX_TIME_S
 
 
 class VerdictKind(Enum):
@@ -37,12 +38,16 @@ class VerdictKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ExportKeys:
-    """What the verifier pinned. genesis: 32 bytes.  log_key: 32 bytes.  w: how many witnesses must vouch."""
+    """What the verifier pinned. genesis: 32 bytes.  log_key: 32 bytes.  w: how many witnesses must vouch.
+
+    since: from when on the rules have it so, UTC seconds.
+    """
 
     genesis: bytes
     log_key: bytes
     witnesses: Sequence[PinnedWitness]
     w: int
+    since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +87,37 @@ class _Found(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """One log of the export, recomputed. roots: by size, where a checkpoint or an entry speaks of one."""
+    """One log of the export, recomputed. roots: by size, where a checkpoint or an entry speaks of one.
+
+    vouched: UTC seconds by which w witnesses vouched for `final`.
+    """
 
     log: Log
     size: int
     roots: Mapping[int, bytes]
     final: Cosigned
+    vouched: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The keys of every version of the rules, the first one first."""
+
+    versions: tuple[ExportKeys, ...]
+
+    @property
+    def genesis(self) -> bytes:
+        """32 bytes."""
+        return self.versions[0].genesis
+
+    @property
+    def witnesses(self) -> tuple[PinnedWitness, ...]:
+        """Every witness that some version pinned."""
+        return tuple(witness for keys in self.versions for witness in keys.witnesses)
+
+    def until(self, at: int) -> int:
+        """Return when the version at place `at` ends, UTC seconds."""
+        return self.versions[at + 1].since if at + 1 < len(self.versions) else MAX_TIME_S
 
 
 def verify_export(
@@ -95,6 +125,7 @@ def verify_export(
     keys: ExportKeys,
     known: str | None = None,
     replay: Callable[[Export], Verdict | None] | None = None,
+    later: Callable[[Export], Sequence[ExportKeys]] | None = None,
 ) -> Verdict:
     """Return what the export `raw` is: OK, or the first thing that is wrong with it and where.
 
@@ -103,26 +134,30 @@ def verify_export(
         keys: what the verifier pinned, read from the genesis that he knows by its hash.
         known: a checkpoint note of either log that the verifier holds from elsewhere (signed by the log is enough).
         replay: level full: judges what the verified entries mean; None where all is well.
+        later: reads the keys that later rules in the export pin; without it those of `keys` alone count.
 
     Raises:
         MalformedError, IntegrityError: `known` is no checkpoint of this log: nothing was compared.
     """
     # Plan: 1 lines · 2 genesis · 3 leaves · 4 final checkpoints · 5 roots · 6 WITNESS entries · 7 event roots ·
     # 8 bodies · 9 receipts · 10 what is known from outside · 11 replay.
-    reference = None if known is None else _open_known(known, keys)
+    if known is not None and later is None:
+        _open_known(known, _Keys((keys,)))
     try:
         export = _read(raw)
         _check_genesis(export, keys)
         entries = _check_leaves(export)
-        trees = {log: _recompute(export, log, entries, keys, reference) for log in Log}
+        pinned = _Keys((keys, *(later(export) if later is not None else ())))
+        reference = None if known is None else _open_known(known, pinned)
+        trees = {log: _recompute(export, log, entries, pinned, reference) for log in Log}
         for tree in trees.values():
-            _check_root(export, tree, entries, keys)
-        _check_witnessed(export, trees[Log.MONEY], entries, keys)
+            _check_root(export, tree, entries, pinned)
+        _check_witnessed(export, trees[Log.MONEY], entries, pinned)
         _check_events(export, trees, entries)
         pruned = _check_bodies(export, entries)
-        _check_receipts(export, entries, keys)
+        _check_receipts(export, entries, pinned)
         if reference is not None:
-            _check_known(export, trees, reference[0], reference[1], keys)
+            _check_known(export, trees, reference[0], reference[1])
     except _Found as found:
         return found.verdict
     if replay is not None and (verdict := replay(export)) is not None:
@@ -133,7 +168,7 @@ def verify_export(
         f"{pruned} bodies pruned" if pruned else "",
         size=money.size,
         event_size=trees[Log.EVENT].size,
-        time=money.final.oldest_counted(keys.w) or -1,
+        time=money.vouched,
         pruned=pruned,
         anchored=known is not None,
     )
@@ -182,12 +217,12 @@ def _recompute(
     export: Export,
     log: Log,
     entries: tuple[MoneyEntry, ...],
-    keys: ExportKeys,
+    keys: _Keys,
     reference: tuple[Log, Cosigned] | None,
 ) -> _Tree:
     """Open the log's last checkpoint and compute its root wherever something speaks of one."""
     line = 2 + sum(len(found) for found in export.entries.values()) + len(export.bodies) + list(Log).index(log)
-    final = _open(export.checkpoints[log], log, keys, Place(line, log))
+    final, vouched = _open(export.checkpoints[log], log, keys, Place(line, log))
     size = len(export.entries[log])
     if final.checkpoint.size > size:
         place = Place(export.place(log, size).line, log, size)
@@ -202,7 +237,7 @@ def _recompute(
         wanted |= {entry.event_size for entry in entries}
     if reference is not None and reference[0] is log:
         wanted.add(reference[1].checkpoint.size)
-    return _Tree(log, size, _roots(export.leaves[log], wanted), final)
+    return _Tree(log, size, _roots(export.leaves[log], wanted), final, vouched)
 
 
 def _roots(leaves: Sequence[bytes], wanted: set[int]) -> dict[int, bytes]:
@@ -215,7 +250,23 @@ def _roots(leaves: Sequence[bytes], wanted: set[int]) -> dict[int, bytes]:
     return roots
 
 
-def _open(note: str, log: Log, keys: ExportKeys, place: Place) -> Cosigned:
+def _open(note: str, log: Log, keys: _Keys, place: Place) -> tuple[Cosigned, int]:
+    """Return the note opened under the keys of its time, and when w witnesses had vouched for it."""
+    failures: list[_Found] = []
+    for at, version in enumerate(keys.versions):
+        try:
+            cosigned, vouched = _open_under(note, log, version, place)
+        except _Found as found:
+            failures.append(found)
+            continue
+        if version.since <= vouched < keys.until(at):
+            return cosigned, vouched
+    if len(failures) < len(keys.versions):
+        raise _Found(VerdictKind.UNSIGNED, place, "expected a checkpoint under the log key and witnesses of its time")
+    raise next((found for found in failures if found.verdict.kind is not VerdictKind.UNSIGNED), failures[-1])
+
+
+def _open_under(note: str, log: Log, keys: ExportKeys, place: Place) -> tuple[Cosigned, int]:
     """Return the note opened: by the log, w witnesses and nobody else (an unknown line could be a changed one)."""
     origin = origin_of(keys.genesis, log)
     try:
@@ -229,20 +280,21 @@ def _open(note: str, log: Log, keys: ExportKeys, place: Place) -> Cosigned:
     known.add((origin, key_id(origin, ED25519_TYPE, keys.log_key)))
     if any((line.name, line.key_id) not in known for line in lines):
         raise _Found(VerdictKind.MODIFIED, place, "expected signature lines by the log and its witnesses only")
-    if cosigned.oldest_counted(keys.w) is None:
+    vouched = cosigned.oldest_counted(keys.w)
+    if vouched is None:
         detail = f"expected the cosignatures of {keys.w} witnesses, found {len(cosigned.counted)}"
         raise _Found(VerdictKind.UNSIGNED, place, detail)
-    return cosigned
+    return cosigned, vouched
 
 
-def _check_root(export: Export, tree: _Tree, entries: tuple[MoneyEntry, ...], keys: ExportKeys) -> None:
+def _check_root(export: Export, tree: _Tree, entries: tuple[MoneyEntry, ...], keys: _Keys) -> None:
     """Prove the log's root; where it differs, earlier checkpoints in the log narrow down where."""
     if tree.roots[tree.size] == tree.final.checkpoint.root:
         return
     good, bad = 0, tree.size
     for index, entry in enumerate(entries if tree.log is Log.MONEY else ()):
         if isinstance(entry.body, Witnessed):
-            seen = _open(entry.body.note, Log.MONEY, keys, export.place(Log.MONEY, index)).checkpoint
+            seen = _open(entry.body.note, Log.MONEY, keys, export.place(Log.MONEY, index))[0].checkpoint
             if (seen.size, seen.root) != (index, tree.roots[index]):
                 bad = index
                 break
@@ -251,13 +303,13 @@ def _check_root(export: Export, tree: _Tree, entries: tuple[MoneyEntry, ...], ke
     raise _Found(VerdictKind.MODIFIED, export.place(tree.log, good), detail)
 
 
-def _check_witnessed(export: Export, money: _Tree, entries: tuple[MoneyEntry, ...], keys: ExportKeys) -> None:
+def _check_witnessed(export: Export, money: _Tree, entries: tuple[MoneyEntry, ...], keys: _Keys) -> None:
     """Each WITNESS entry holds the cosigned checkpoint of exactly the entries in front of it."""
     for index, entry in enumerate(entries):
         if not isinstance(entry.body, Witnessed):
             continue
         place = export.place(Log.MONEY, index)
-        seen = _open(entry.body.note, Log.MONEY, keys, place).checkpoint
+        seen = _open(entry.body.note, Log.MONEY, keys, place)[0].checkpoint
         if seen.size < index:
             raise _Found(VerdictKind.ROLLED_BACK, place, f"expected a checkpoint of size {index}, found {seen.size}")
         if (seen.size, seen.root) != (index, money.roots[index]):
@@ -316,7 +368,7 @@ def _event_bodies(raw: bytes, place: Place) -> set[bytes]:
         raise _Found(VerdictKind.MODIFIED, place, str(error)) from error
 
 
-def _check_receipts(export: Export, entries: tuple[MoneyEntry, ...], keys: ExportKeys) -> None:
+def _check_receipts(export: Export, entries: tuple[MoneyEntry, ...], keys: _Keys) -> None:
     """Compare receipts of nodes and witnesses with the event that names each, and with the money log."""
     receipts = {d: body for d, body in export.bodies.items() if isinstance(body, Signed) and body.kind in RECEIPTS}
     if not receipts:
@@ -336,20 +388,26 @@ def _check_receipts(export: Export, entries: tuple[MoneyEntry, ...], keys: Expor
                 raise _Found(VerdictKind.MODIFIED, place, str(error)) from error
 
 
-def _open_known(known: str, keys: ExportKeys) -> tuple[Log, Cosigned]:
+def _open_known(known: str, keys: _Keys) -> tuple[Log, Cosigned]:
+    """Return the log and the tree that the verifier knows; the log's signature of any version is enough."""
     origin = parse_note(known).body.partition("\n")[0]
     log = next((log for log in Log if origin_of(keys.genesis, log) == origin), Log.MONEY)
-    return log, open_checkpoint(known, keys.log_key, origin_of(keys.genesis, log), keys.witnesses)
+    *others, last = keys.versions
+    for version in others:
+        try:
+            return log, open_checkpoint(known, version.log_key, origin_of(keys.genesis, log), version.witnesses)
+        except (MalformedError, IntegrityError):
+            continue
+    return log, open_checkpoint(known, last.log_key, origin_of(keys.genesis, log), last.witnesses)
 
 
-def _check_known(export: Export, trees: Mapping[Log, _Tree], log: Log, known: Cosigned, keys: ExportKeys) -> None:
+def _check_known(export: Export, trees: Mapping[Log, _Tree], log: Log, known: Cosigned) -> None:
     """Compare with what the verifier knows: the export must hold that very tree, and more."""
     tree, size = trees[log], known.checkpoint.size
     if size > tree.size:
         place = Place(export.place(log, tree.size).line, log, tree.size)
         detail = f"expected at least the {size} entries known, found {tree.size}"
-        vouched = tree.final.oldest_counted(keys.w)
-        if vouched is not None and known.counted and vouched > known.newest:  # vouched for as the whole log, later
+        if known.counted and tree.vouched > known.newest:  # vouched for as the whole log, later
             raise _Found(VerdictKind.ROLLED_BACK, place, detail)
         raise _Found(VerdictKind.TRUNCATED, place, detail)
     if tree.roots[size] != known.checkpoint.root:

@@ -10,20 +10,24 @@ import pytest
 
 from coordinator import governing
 from coordinator.bundles import make_delta
+from coordinator.exporting import export_lines
 from coordinator.log_key import SeedKey
 from coordinator.logs import Logs
 from coordinator.rpc.couriers import Couriers
 from coordinator.rpc.policies import Policies
 from coordinator.rpc.statements import write_signed
 from coordinator.session import Stage
-from custody.audit import Log, open_signed
+from custody.audit import Log, VerdictKind, open_signed, read_export, verify_export
 from custody.bundle import Delta
 from custody.errors import Refused, UnavailableError
+from custody.evidence import make_evidence, verify_evidence
 from custody.follow import in_force
 from custody.genesis import Genesis
 from custody.policy import policy_hash
+from custody.replay import export_keys, verify
 from custody.statements import Signed
 from custody.v1 import courier_pb2, policy_pb2
+from custody.withdrawal import Withdrawal
 from signer_node.inbox import Inbox
 from signer_node.witness import CosignRequest
 from signer_node.witness_money import WitnessHome, open_pair
@@ -283,3 +287,74 @@ async def test_propose_survives_a_restart(org: Organisation) -> None:
     done = await propose(org, signed_rules(document, "grace"))
     assert done.version == 2
     assert {e.key for e in done.endorsements} == {key_of(name) for name in ADMINS}
+
+
+async def pay(org: Organisation, asked: Withdrawal, *people: str) -> None:
+    """Carry a withdrawal to its confirmation."""
+    await org.propose(asked)
+    if people:
+        await org.approve(asked, *people)
+    assert await org.run(asked) is Stage.BROADCAST
+    await org.mine()
+    assert await org.advance(asked) is Stage.CONFIRMED
+
+
+async def governed(org: Organisation) -> tuple[Withdrawal, Withdrawal]:
+    """Pay under three versions of the rules, over a change of log key and witness; return the first and last payment.
+
+    The second version ends bob's office, who approved the first payment.
+    """
+    first, last = org.withdrawal(20_000_000), org.withdrawal(30_000_000, payee=13)
+    await pay(org, first, "bob", "carol")
+    second = after(FIRST, lambda f: user_of(f, "carol").update(valid_until=org.clock.now() + 60))
+    await propose(org, signed_rules(second))
+    third = rotated(second)
+    await propose(org, signed_rules(third))
+    await pass_time(org, DAY)
+    await pay(org, org.withdrawal(payee=12))
+    await propose(org, signed_rules(after(third, without_rule("two-eyes"))))
+    await pass_time(org, DAY)
+    asked = replace(last, created_at=org.clock.now() - 1, expires_at=org.clock.now() + DAY)
+    await pay(org, asked)
+    return first, asked
+
+
+async def test_export_over_versions_and_keys_verifies_at_both_levels(org: Organisation) -> None:
+    """Each checkpoint under the keys of its time, each release under the rules of its own T."""
+    await governed(org)
+
+    raw = b"".join([line async for line in export_lines(org.parts)])
+
+    for full in (False, True):
+        verdict = verify(raw, GENESIS.hash, full=full)
+        assert (str(verdict), verdict.detail) == ("OK", "")
+
+
+async def test_export_given_keys_of_the_genesis_alone_is_unsigned(org: Organisation) -> None:
+    """Whoever does not read the rule documents in it cannot believe the checkpoints of today."""
+    await governed(org)
+    raw = b"".join([line async for line in export_lines(org.parts)])
+
+    assert verify_export(raw, export_keys(GENESIS)).kind is VerdictKind.UNSIGNED
+
+
+async def test_known_checkpoint_under_a_former_key_anchors_an_export(org: Organisation) -> None:
+    """What an auditor kept from before the change still tells a fork or a cut."""
+    await propose(org, signed_rules(rotated(FIRST)))
+    known = (await org.parts.logs.collect(Log.MONEY)).note
+    await pass_time(org, DAY)
+    await org.parts.logs.collect(Log.MONEY)
+    raw = b"".join([line async for line in export_lines(org.parts)])
+
+    verdict = verify(raw, GENESIS.hash, known)
+    assert (str(verdict), verdict.anchored) == ("OK", True)
+
+
+async def test_evidence_of_payments_under_several_versions_verifies(org: Organisation) -> None:
+    """The bundle carries the rule documents, so that each release is judged by those of its time."""
+    payments = await governed(org)
+    export = read_export(b"".join([line async for line in export_lines(org.parts)]))
+
+    for asked in payments:
+        verdict = verify_evidence(make_evidence(export, asked.digest), GENESIS.hash)
+        assert (str(verdict), verdict.detail) == (f"OK({asked.digest.hex()})", "")
