@@ -30,6 +30,7 @@ WALLY, BDK = "wally", "bdk"
 BOTH = (WALLY, BDK)
 TRANSACTION, PREVIOUS, WITNESS_UTXO, TAP_TREE = (GLOBAL, 0x00), (INPUT, 0x00), (INPUT, 0x01), (OUTPUT, 0x06)
 Place = tuple[str, int]
+BEHIND_REASON = "they ignore what stands behind the last map"
 NOWHERE, BEHIND = ("nowhere", -1), ("behind a map", -1)
 
 
@@ -160,7 +161,7 @@ def our_refusal_reason(name: str, error: MalformedError, raw: bytes) -> str:
     """Return why we refuse what `name` accepts, or ""."""
     place = place_of(raw, error)
     if error.code == "TRAILING_BYTES" and place == BEHIND:
-        return "they ignore what stands behind the last map"
+        return BEHIND_REASON
     for row in STRICTER:
         if name in row.peers and error.code in row.codes and (row.places is None or place in row.places):
             return row.reason
