@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from embit.bip32 import HDKey
 
 from custody import curve
 from custody.address import script_of
+from custody.errors import MalformedError
 from custody.scripts import LEAF_VERSION, NUMS, Template, leaf_hash_of, make_scripts, multi_a_script, output_key
 from custody.sighash import SIGHASH_DEFAULT, shared_message
 from custody.transaction import TxOut, parse_transaction
 from custody.units import Sats
-from custody.wallet import Network
+from custody.wallet import Network, descriptor_checksum, parse_wallet
 
 BIP341: dict[str, Any] = json.loads(
     (Path(__file__).resolve().parents[1] / "vectors/bip341/wallet-test-vectors.json").read_text()
@@ -120,3 +123,40 @@ def test_make_scripts_given_a_template_makes_scripts_of_its_length(template: Tem
     assert bool(made.redeem_script) == (template is Template.SH_WSH)
     assert len(made.control_block) == (33 if template.is_taproot else 0)
     assert len(made.leaf_hash) == (32 if template.is_taproot else 0)
+
+
+BIP387: dict[str, Any] = json.loads(
+    (Path(__file__).resolve().parents[1] / "vectors/bip380-390/bip387.json").read_text()
+)
+UNDER_NUMS = re.compile(rf"tr\({NUMS.hex()},(sorted)?multi_a\(([0-9]+),(.+)\)\)")
+OURS = [v for v in BIP387["valid"] if UNDER_NUMS.fullmatch(v["descriptor"])]
+
+
+def key_at(expression: str, index: int) -> bytes:
+    """Return the x-only key of an extended key expression of the vectors; `*` means `index`."""
+    text, *steps = expression.rpartition("]")[2].split("/")
+    path = [step.replace("*", str(index)) for step in steps]
+    key = HDKey.from_base58(text)
+    return bytes(key.derive("m/" + "/".join(path)).xonly() if path else key.xonly())
+
+
+@pytest.mark.parametrize("vector", OURS, ids=range(len(OURS)))
+def test_make_scripts_given_bip387_vectors_is_theirs(vector: Any) -> None:
+    """All valid ones under the internal key of ours, multi_a and sortedmulti_a, at each index that they expand."""
+    found = UNDER_NUMS.fullmatch(vector["descriptor"])
+    assert found is not None
+    for index, expected in enumerate(vector["expands"]):
+        keys = [key_at(expression, index) for expression in found[3].split(",")]
+        template = Template.TR_SORTED if found[1] else Template.TR
+        ordered = tuple(sorted(keys) if template.sorts_keys else keys)
+        assert make_scripts(template, int(found[2]), ordered).script.hex() == expected
+
+
+def test_bip387_vectors_are_all_accounted_for() -> None:
+    """Of 6 valid ones 4 are under our internal key; `parse_wallet` takes none of 13: their keys are no accounts."""
+    assert (len(BIP387["valid"]), len(OURS), len(BIP387["invalid"])) == (6, 4, 7)
+    for vector in (*BIP387["valid"], *BIP387["invalid"]):
+        body = vector["descriptor"].partition("#")[0]
+        with pytest.raises(MalformedError) as refused:
+            parse_wallet(f"{body}#{descriptor_checksum(body)}", Network.REGTEST)
+        assert refused.value.code in {"DESCRIPTOR_PRIVATE_KEY", "DESCRIPTOR_TEMPLATE", "DESCRIPTOR_KEY"}
