@@ -17,12 +17,19 @@ from embit.networks import NETWORKS
 from embit.psbt import PSBT
 
 from custody.address import address_of
+from custody.facts import ShapeLimits, read_facts
 from custody.finalise import finalize
 from custody.psbt import Psbt, convert, parse, serialize
 from custody.scripts import Template
 from custody.signatures import InputSignature, accept, from_foreign_psbt, with_signatures
 from custody.wallet import CHANGE, RECEIVE, Network, ScriptBook, Wallet
 from tests.fakes.psbts import (
+    COIN_SATS,
+    FEE_SATS,
+    PAID_SATS,
+    STRANGER,
+    RawPsbt,
+    coin,
     facts_of,
     kernel_accepts,
     seed_of,
@@ -221,3 +228,35 @@ def test_psbt_written_back_by_others_is_still_the_same_transaction(template: Tem
 
     for name, theirs in written.items():
         assert facts_of(parse(theirs), book) == facts_of(ours, book), name
+
+
+def built_by_bdk(book: ScriptBook) -> bytes:
+    """Return a PSBT that bdk builds over two coins of the wallet: it pays a stranger, with change of its own choice."""
+    wallet = bdk_wallet(book.wallet)
+    coins = [coin(at, RECEIVE, at, book=book) for at in range(2)]
+    seen = [bdkpython.Transaction(one.previous.serialize()) for one in coins]
+    wallet.reveal_addresses_to(bdkpython.KeychainKind.EXTERNAL, 5)
+    wallet.apply_unconfirmed_txs([bdkpython.UnconfirmedTx(tx=tx, last_seen=1) for tx in seen])
+    paid, fee = bdkpython.Amount.from_sat(COIN_SATS + PAID_SATS), bdkpython.Amount.from_sat(FEE_SATS)
+    builder = bdkpython.TxBuilder().add_recipient(bdkpython.Script(STRANGER), paid).fee_absolute(fee)
+    return base64.b64decode(builder.finish(wallet).serialize())
+
+
+@pytest.mark.parametrize("template", [*SEGWIT, Template.TR])
+def test_psbt_built_by_bdk_is_proven_signed_and_accepted(template: Template) -> None:
+    """A client's own PSBT. In taproot bdk leaves previous transactions out, as BIP-371 lets it; we ask for them."""
+    book = BOOKS[template]
+    raw = RawPsbt.of(parse(built_by_bdk(book)))
+    if template is Template.TR:
+        assert getattr(read_facts(parse(raw.to_bytes()), book, ShapeLimits()), "code", "") == "PREVIOUS_MISSING"
+        made = {one.outpoint.txid: one.previous for one in (coin(at, RECEIVE, at, book=book) for at in range(2))}
+        for pairs, txin in zip(raw.inputs, parse(raw.to_bytes()).transaction.inputs, strict=True):
+            pairs.insert(0, (b"\x00", made[txin.outpoint.txid].serialize()))
+    theirs = parse(raw.to_bytes())
+
+    facts = facts_of(theirs, book)
+
+    assert (facts.fee_sats, [change.index for change in facts.change], len(facts.inputs)) == (FEE_SATS, [0], 2)
+    assert combined(theirs, book, *signed_by(0, theirs, book=book), *signed_by(THIRD, theirs, book=book))
+    returned = from_foreign_psbt(theirs, sign_with_bdk(serialize(theirs), book.wallet))
+    assert combined(theirs, book, *returned, *signed_by(1, theirs, book=book))
