@@ -11,7 +11,16 @@ from types import TracebackType
 from typing import Self
 
 from console.channel import Address, call, open_channel, stream
-from console.reading import believed, read_decision, read_freeze_view, read_missing, read_node, read_rules, read_view
+from console.reading import (
+    believed,
+    read_decision,
+    read_freeze_view,
+    read_missing,
+    read_node,
+    read_proposed,
+    read_rules,
+    read_view,
+)
 from console.statements import read_signed, write_signed
 from console.views import (
     Balance,
@@ -22,6 +31,7 @@ from console.views import (
     Missing,
     NodeView,
     Place,
+    ProposedView,
     RulesView,
     Stage,
     WithdrawalView,
@@ -154,7 +164,14 @@ class Client:
 
     async def rules(self) -> RulesView:
         """Return the rules and freezes as served."""
-        return read_rules(await call(self._policy.GetRules, policy_pb2.GetRulesRequest()))
+        answer = await call(self._policy.GetRules, policy_pb2.GetRulesRequest())
+        return believed(lambda: read_rules(answer))
+
+    async def propose_rules(self, rules: Signed) -> ProposedView:
+        """Carry a rules document with its signatures; return what became of it."""
+        request = policy_pb2.ProposeRulesRequest(rules=write_signed(rules))
+        answer = await call(self._policy.ProposeRules, request)
+        return believed(lambda: read_proposed(answer.rules))
 
     async def explain(self, digest: bytes) -> tuple[DecisionView, tuple[Missing, ...]]:
         """Return what the coordinator says that the rules say of `digest`."""

@@ -12,6 +12,7 @@ from console.views import (
     Happening,
     Missing,
     NodeView,
+    ProposedView,
     ReasonRow,
     RulesView,
     SignerRow,
@@ -20,6 +21,7 @@ from console.views import (
     WithdrawalView,
 )
 from custody.errors import IntegrityError, MalformedError, Refused
+from custody.statements import Kind
 from custody.transaction import parse_transaction
 from custody.v1 import policy_pb2, signer_pb2, statement_pb2, withdrawal_pb2
 from custody.withdrawal import read_withdrawal
@@ -96,7 +98,16 @@ def read_node(message: signer_pb2.NodeView) -> NodeView:
 def read_rules(message: policy_pb2.GetRulesResponse) -> RulesView:
     """Return the rules as served."""
     freezes = tuple(read_freeze_view(found) for found in message.freezes)
-    return RulesView(message.rules.document, message.rules.version, len(message.pending), freezes)
+    proposed = tuple(read_proposed(found) for found in message.pending)
+    return RulesView(message.rules.document, message.rules.version, proposed, freezes)
+
+
+def read_proposed(message: policy_pb2.Rules) -> ProposedView:
+    """Return a rules document that waits; its hash is computed here."""
+    statement = statement_pb2.SignedStatement(
+        kind=Kind.RULES.value, statement=message.document, endorsements=message.endorsements
+    )
+    return ProposedView(read_signed(statement), message.effective_at, tuple(message.missing))
 
 
 def read_freeze_view(message: policy_pb2.FreezeView) -> FreezeView:

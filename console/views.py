@@ -187,13 +187,30 @@ class FreezeView:
 
 
 @dataclass(frozen=True, slots=True)
+class ProposedView:
+    """A rules document that waits, as served. effective_at: UTC seconds, 0 while signatures are missing.
+
+    missing: who may still sign, says the coordinator.
+    """
+
+    signed: Signed
+    effective_at: int
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RulesView:
     """A rules document as served. document: canonical JSON."""
 
     document: bytes
     version: int
-    pending: int
+    proposed: tuple[ProposedView, ...]
     freezes: tuple[FreezeView, ...]
+
+    @property
+    def pending(self) -> int:
+        """How many documents wait."""
+        return len(self.proposed)
 
 
 @dataclass(frozen=True, slots=True)

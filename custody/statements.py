@@ -31,6 +31,7 @@ class Kind(Enum):
     MESSAGE = "keyturn/message/v1"
     RECEIPT = "keyturn/receipt/v1"
     HELD = "keyturn/held/v1"
+    POSSESSION = "keyturn/possession/v1"
 
 
 @dataclass(frozen=True, slots=True)

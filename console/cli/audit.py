@@ -236,7 +236,7 @@ async def _checkpoint(office: Office, out: Path | None, name: str) -> None:
     which = next((log for log in Log if log.value == name), None)
     if which is None:
         raise typer.BadParameter("expected money or event", param_hint="--log")
-    roots = office.policy.roots
+    roots = (await office.in_force()).roots
     note = await office.client.checkpoint(which)
     found = open_checkpoint(note, roots.log_key, origin_of(office.genesis.hash, which), witness_keys(office.policy))
     vouched = found.oldest_counted(roots.w)

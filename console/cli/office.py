@@ -48,12 +48,13 @@ class Invocation:
 
 @dataclass(slots=True)
 class Office:
-    """A connected command. now: UTC seconds, read anew each time."""
+    """A connected command. now: UTC seconds, read anew each time.  latest: the log as this command followed it last."""
 
     invocation: Invocation
     config: Config
     genesis: Genesis
     client: Client
+    latest: Followed | None = None
 
     @property
     def output(self) -> Output:
@@ -62,16 +63,27 @@ class Office:
 
     @property
     def policy(self) -> Policy:
-        """The rules of the pinned genesis."""
-        return self.genesis.policy
+        """The rules in force as far as this command knows: those of the log, or those that were pinned."""
+        return self.genesis.policy if self.latest is None else self.latest.state.policy
 
     @property
     def now(self) -> int:
         """UTC seconds."""
         return int(time.time())
 
-    def seed(self) -> bytes:
-        """Return this person's Ed25519 seed (32 bytes), if the rules know its key.
+    async def in_force(self) -> Policy:
+        """Return the rules in force: of the log, or those that were pinned where it cannot be followed now."""
+        from custody.errors import UnavailableError
+
+        if self.latest is None:
+            try:
+                await self.followed()
+            except UnavailableError:
+                self.output.warn("The log cannot be followed now: the pinned rules are taken for those in force.")
+        return self.policy
+
+    async def seed(self) -> bytes:
+        """Return this person's Ed25519 seed (32 bytes), if the rules in force know its key.
 
         Raises:
             RefusedHereError: NOT_IN_RULES, KEY_NOT_IN_RULES.
@@ -82,7 +94,7 @@ class Office:
         from custody import ed25519
 
         seed = read_seed(self.config.key)
-        refuse_if(check_me(self.policy, self.config.me, ed25519.public_key(seed), self.now))
+        refuse_if(check_me(await self.in_force(), self.config.me, ed25519.public_key(seed), self.now))
         return seed
 
     async def followed(self) -> Followed:
@@ -94,6 +106,7 @@ class Office:
         latest = load_memory(self.config.memory, self.genesis.hash)  # another command may have written meanwhile
         if followed.state.size > latest.size:
             save_memory(self.config.memory, latest.with_log(followed.state.size, followed.state.frontier.root))
+        self.latest = followed
         return followed
 
     async def fresh_state(self) -> State:
@@ -107,7 +120,7 @@ class Office:
         from custody.errors import UnavailableError
 
         try:
-            return require_fresh(await self.followed(), self.now)
+            return require_fresh(self.latest or await self.followed(), self.now)
         except UnavailableError as error:
             if error.code != "WITNESSES_MISSING":
                 raise

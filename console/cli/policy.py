@@ -1,4 +1,4 @@
-"""policy: the rules that were pinned, the freezes in force, and what the rules say of one withdrawal."""
+"""policy: the rules in force, the freezes, and what the rules say of one withdrawal."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from console.cli.office import Office, connected, invocation
 from console.cli.output import Part, Table
+from console.cli.rule_changes import changes
 from console.cli.rule_drafts import drafts, explain_file, show_file
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ app = typer.Typer(rich_markup_mode=None)
 group = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The rules, and what they say of a withdrawal.")
 app.add_typer(group, name="policy")
 group.add_typer(drafts)
+group.add_typer(changes)
 
 
 @group.command("show")
@@ -30,7 +32,7 @@ def show_policy(
     document: Annotated[bool, typer.Option("--document", help="The whole document as JSON.")] = False,
     yaml: Annotated[bool, typer.Option("--yaml", help="The whole document as YAML.")] = False,
 ) -> None:
-    """Show the pinned rules, whether the coordinator serves the same, and the freezes in force."""
+    """Show the rules in force, whether the coordinator serves the same, and the freezes."""
     if file is not None:
         show_file(invocation(context), file, as_yaml=yaml, whole=document)
         return
@@ -40,14 +42,13 @@ def show_policy(
 async def _show(office: Office, whole: bool, as_yaml: bool) -> None:
     from custody.canonical import decode
 
-    served = await office.client.rules()
-    policy = office.policy
+    served, policy = await office.client.rules(), await office.in_force()
     _check_same(policy, served)
     if whole:
-        office.output.line({"rules": decode(office.genesis.rules_document)})
+        office.output.line({"rules": decode(served.document)})
         return
     if as_yaml:
-        _show_yaml(office)
+        _show_yaml(office, served.document)
         return
     value: dict[str, Json] = {
         "policy_hash": policy.hash.hex(),
@@ -64,17 +65,17 @@ async def _show(office: Office, whole: bool, as_yaml: bool) -> None:
     office.output.done(value, *parts)
 
 
-def _show_yaml(office: Office) -> None:
+def _show_yaml(office: Office, document: bytes) -> None:
     from console.policy.text import write_text
     from custody.canonical import decode
 
-    found = decode(office.genesis.rules_document)
+    found = decode(document)
     text = write_text(found) if isinstance(found, Mapping) else ""
     office.output.done({"yaml": text}, *text.splitlines())
 
 
 def _check_same(policy: Policy, served: RulesView) -> None:
-    """Refuse to show pinned rules as if they were in force where the coordinator serves others."""
+    """Refuse to show rules as if they were in force where the coordinator serves others than the log says."""
     from console.reading import believed
     from console.refusal import refuse
     from custody.canonical import decode
@@ -82,7 +83,7 @@ def _check_same(policy: Policy, served: RulesView) -> None:
 
     found = believed(lambda: policy_hash(decode(served.document)))
     if found != policy.hash:
-        refuse("RULES_OTHER", f"the pinned rules {policy.hash.hex()[:16]}", found.hex()[:16])
+        refuse("RULES_OTHER", f"the rules in force {policy.hash.hex()[:16]}", found.hex()[:16])
 
 
 def head_lines(policy: Policy, pending: int) -> list[str]:
@@ -134,8 +135,9 @@ async def _explain(office: Office, name: str) -> None:
 
     view = await office.find(name)
     decision, missing = await office.client.explain(view.digest)
+    await office.in_force()
     if decision.policy_hash and decision.policy_hash != office.policy.hash:
-        office.output.warn("The coordinator judged under rules other than the pinned ones.")
+        office.output.warn("The coordinator judged under rules other than those in force.")
     lines = [*decision_lines(decision), *(f"  missing {line}" for line in missing_lines(missing))]
     office.output.done(
         {

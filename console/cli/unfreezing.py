@@ -47,7 +47,7 @@ async def _sign(office: Office, out: Path, document: Path | None, freezes: tuple
     from custody.genesis import with_endorsement
     from custody.statements import Kind, Signed, endorse
 
-    seed, state = office.seed(), (await office.followed()).state
+    seed, state = await office.seed(), (await office.followed()).state
     if document is None:
         ids = {parse_hex(text, "--freeze", 16) for text in freezes} or {found.freeze_id for found in state.freezes}
         if not ids:

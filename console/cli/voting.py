@@ -47,7 +47,7 @@ async def _approve(office: Office, name: str, expires_s: int, yes: bool) -> None
     from custody.errors import MalformedError
     from custody.statements import Kind, sign
 
-    seed = office.seed()
+    seed = await office.seed()
     state = await office.fresh_state()
     view = await office.find(name)
     _check_open(office, view, state)
@@ -109,7 +109,7 @@ async def _end(office: Office, name: str, how: str, reason: str, yes: bool) -> N
     from console.memory import load_memory, save_memory
     from console.showing import standing_lines, view_json
 
-    seed = office.seed()
+    seed = await office.seed()
     digest, view = await _meant(office, name)
     office.output.confirm(f"End it for ever by a {how} as {office.config.me}?", yes)
     until = office.now + APPROVAL_SECONDS if view is None else view.withdrawal.expires_at
@@ -179,7 +179,7 @@ async def _freeze(office: Office, yes: bool) -> None:
     from custody.entries import Freeze
     from custody.statements import Kind, sign
 
-    seed, me = office.seed(), office.config.me
+    seed, me = await office.seed(), office.config.me
     groups = office.policy.admin.freeze.groups
     person = office.policy.principal(me)
     if person is None or not set(groups) & set(person.groups):

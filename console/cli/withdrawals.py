@@ -67,7 +67,7 @@ async def _propose(office: Office, wish: Wish) -> None:
     from console.showing import standing_lines, view_json
     from custody.statements import Kind, sign
 
-    seed = office.seed()
+    seed = await office.seed()
     state = await office.fresh_state()
     if (known := await _known(office, wish)) is not None:
         _say_known(office, known)
@@ -285,7 +285,7 @@ async def _cancel(office: Office, name: str, yes: bool) -> None:
     from custody.entries import StopCause, StopStatement
     from custody.statements import Kind, sign
 
-    seed, view = office.seed(), await office.find(name)
+    seed, view = await office.seed(), await office.find(name)
     if view.withdrawal.initiator != office.config.me:
         refuse("NOT_INITIATOR", f"a withdrawal of {office.config.me}", f"one of {view.withdrawal.initiator}")
     office.output.page(withdrawal_lines(view.withdrawal, office.policy, office.genesis, (), office.now))

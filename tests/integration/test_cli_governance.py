@@ -1,0 +1,148 @@
+"""`keyturn policy next|diff|propose|sign|pending` and `keyturn principal` against a real coordinator over real mTLS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from custody.possession import prove_possession
+from custody.statements import Signed
+from tests.desk import Desk, Ran, desk
+from tests.fakes.rules import key_of, rule, seed_of
+from tests.governing import user_of, without_rule
+
+pytestmark = pytest.mark.slow
+HUGE = rule("huge", "deny", {"amount": {"min_sats": 900_000_000}}, reason_code="TOO_HUGE")
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """One organisation for the module; the tests follow each other."""
+    with desk(tmp_path_factory.mktemp("desk")) as found:
+        yield found
+
+
+def admin(office: Desk, name: str, *arguments: str, typed: str = "") -> Ran:
+    """Run `keyturn` as an admin."""
+    return office.keyturn(name, *arguments, typed=typed, role="admin")
+
+
+def draft(office: Desk, path: Path) -> dict[str, Any]:
+    """Return the next version, as the program writes it."""
+    ran = admin(office, "erin", "policy", "next", str(path))
+    assert ran.code == 0, ran.err
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def test_tightening_from_draft_to_effect(office: Desk, tmp_path: Path) -> None:
+    """Drafted, compared, signed by three admins one after the other, in effect at once, shown to everybody."""
+    path = tmp_path / "v2.json"
+    document = draft(office, path)
+    document["rules"].append(HUGE)
+    path.write_text(json.dumps(document))
+    compared = admin(office, "erin", "policy", "diff", str(path), "-o", "json")
+    assert (compared.code, compared.json["verdict"]) == (0, "tightens")
+    assert [change["path"] for change in compared.json["changes"]] == ["effective_from", "rules.huge"]
+
+    unsaid = admin(office, "erin", "policy", "propose", str(path))
+    assert (unsaid.code, "NOT_CONFIRMED" in unsaid.err) == (3, True)
+    first = admin(office, "erin", "policy", "propose", str(path), "--yes", "-o", "json")
+    assert first.code == 0, first.err
+    name = first.json["rules"][:16]
+    waiting = admin(office, "frank", "policy", "pending", "-o", "json").json
+    assert [(found["verdict"], found["missing"]) for found in waiting["pending"]] == [("tightens", ["frank", "grace"])]
+    second = admin(office, "frank", "policy", "sign", name, typed="yes\n")
+    assert (second.code, "deny added" in second.out) == (0, True)
+    third = admin(office, "grace", "policy", "sign", name, "--yes", "-o", "json")
+    assert (third.code, third.json["missing"], third.json["delivery"]["coordinator"]) == (0, [], "taken")
+
+    shown = office.keyturn("alice", "policy", "show", "-o", "json").json
+    assert (shown["version"], shown["policy_hash"], shown["pending"]) == (2, first.json["rules"], 0)
+    assert office.keyturn("alice", "policy", "show", "--document").json["rules"]["version"] == 2
+
+
+def test_loosening_is_told_and_waits(office: Desk, tmp_path: Path) -> None:
+    """Exit code 3 for scripts; signed by all it waits for its time, in the log."""
+    path = tmp_path / "v3.json"
+    document = draft(office, path)
+    without_rule("two-eyes")(document)
+    path.write_text(json.dumps(document))
+    compared = admin(office, "erin", "policy", "diff", str(path), "-o", "json")
+    assert (compared.code, compared.json["verdict"]) == (3, "loosens")
+
+    name = admin(office, "erin", "policy", "propose", str(path), "--yes", "-o", "json").json["rules"][:16]
+    for person in ("frank", "grace"):
+        ran = admin(office, person, "policy", "sign", name, "--yes")
+        assert ran.code == 0, ran.err
+
+    (waiting,) = admin(office, "erin", "policy", "pending", "-o", "json").json["pending"]
+    assert waiting["effective_at"] > office.organisation.clock.now()
+    assert office.keyturn("alice", "policy", "show", "-o", "json").json["version"] == 2
+
+
+def test_sign_of_what_nobody_proposed_is_refused(office: Desk) -> None:
+    """An unknown hash, or too few digits of one."""
+    for name in ("00" * 32, "0"):
+        ran = admin(office, "erin", "policy", "sign", name, "--yes")
+        assert (ran.code, "RULES_UNKNOWN" in ran.err) == (3, True)
+
+
+def test_propose_of_another_number_is_refused(office: Desk, tmp_path: Path) -> None:
+    """Only the version behind the one in force can be signed."""
+    path = tmp_path / "old.json"
+    document = draft(office, path)
+    document["version"] = 9
+    path.write_text(json.dumps(document))
+    ran = admin(office, "erin", "policy", "propose", str(path), "--yes")
+    assert (ran.code, "RULES_VERSION" in ran.err) == (3, True)
+
+
+def test_enrol_by_a_proof_and_words_heard(office: Desk, tmp_path: Path) -> None:
+    """Eve proves her key, an admin hears its words and says yes; the next version lists her."""
+    proof, out = tmp_path / "eve.json", tmp_path / "enrol.json"
+    proved = office.keyturn("eve", "principal", "prove", "--out", str(proof), "-o", "json")
+    assert proved.code == 0, proved.err
+    arguments = ("principal", "enrol", str(proof), "--org", "acme", "--group", "ops", "--out", str(out))
+    unheard = admin(office, "erin", *arguments)
+    assert (unheard.code, "NOT_CONFIRMED" in unheard.err) == (3, True)
+    ran = admin(office, "erin", *arguments, typed="yes\n")
+    assert (ran.code, proved.json["words"] in ran.out) == (0, True)
+
+    listed = user_of(json.loads(out.read_text()), "eve")
+    assert [c["key"] for c in listed["credentials"]] == [key_of("eve").hex()]
+    assert "loosens" in ran.out
+
+
+def test_enrol_by_a_proof_of_another_key_is_refused(office: Desk, tmp_path: Path) -> None:
+    """A coordinator that registers its own key as somebody's lacks the signature by it, or the genesis."""
+    honest = prove_possession(office.genesis.hash, "eve", seed_of("eve"))
+    stolen = Signed(
+        honest.kind, honest.raw, prove_possession(office.genesis.hash, "eve", seed_of("mallory")).endorsements
+    )
+    elsewhere = prove_possession(bytes(32), "eve", seed_of("eve"))
+    for proof, code in ((stolen, "POSSESSION_SIGNATURE"), (elsewhere, "GENESIS_OTHER")):
+        path = tmp_path / f"{code}.json"
+        path.write_bytes(proof.to_bytes())
+        out = tmp_path / f"{code}-out.json"
+        ran = admin(office, "erin", "principal", "enrol", str(path), "--org", "acme", "--out", str(out), "--yes")
+        assert (ran.code != 0, code in ran.err, out.exists()) == (True, True, False)
+
+
+def test_revoke_writes_what_ends_at_once_and_what_waits(office: Desk, tmp_path: Path) -> None:
+    """Ending an asker's validity tightens; taking her out whole loosens, since she could have rejected."""
+    at_once = admin(office, "erin", "principal", "revoke", "alice", "--out", str(tmp_path / "a.yaml"), "-o", "json")
+    whole = admin(
+        office, "erin", "principal", "revoke", "alice", "--remove", "--out", str(tmp_path / "b.json"), "-o", "json"
+    )
+    nobody = admin(office, "erin", "principal", "revoke", "nobody", "--out", str(tmp_path / "c.json"))
+
+    assert (at_once.code, at_once.json["verdict"]) == (0, "tightens")
+    assert (whole.code, whole.json["verdict"]) == (0, "loosens")
+    assert (nobody.code, "PRINCIPAL_UNKNOWN" in nobody.err) == (4, True)
+    checked = admin(office, "erin", "policy", "diff", str(tmp_path / "a.yaml"), "-o", "json")
+    assert (checked.code, checked.json["verdict"]) == (0, "tightens")
