@@ -2,7 +2,7 @@
 
 coordinator = "custody.example:7443"
 me = "alice"                  # as the rules name this person
-key = "alice.ed25519"         # Ed25519 seed, hex, mode 0600
+key = "alice.ed25519"         # Ed25519 seed, hex, mode 0600; or id_ed25519_sk.pub: `ssh-keygen` signs
 genesis = "genesis.json"      # written by `keyturn pin`, by nothing else
 [tls]
 ca = "ca.pem"

@@ -96,7 +96,7 @@ def _standing(entry: ListEntry, now: int) -> str:
 
 
 def check_me(policy: Policy, me: str, public_key: bytes, now: int) -> Refused | None:
-    """Return None if the rules list `public_key` (32 bytes) as a credential of `me`, still valid at `now`."""
+    """Return None if the rules list `public_key` as a credential of `me`, still valid at `now`."""
     principal = policy.principal(me)
     if principal is None:
         return Refused("NOT_IN_RULES", "a name of the rules as `me`", me)

@@ -125,7 +125,7 @@ def missing_signers(genesis: Genesis) -> tuple[str, ...]:
     """Return the nodes whose signature the genesis still lacks, and the admins where their quorum is not reached."""
     nodes = [name for name, key in node_identities(genesis).items() if not genesis.signed.signed_by(key)]
     quorum = genesis.policy.admin.change_quorum
-    have = key_holders(genesis.policy, genesis.signed, groups=quorum.groups)
+    have = key_holders(genesis.policy, genesis.signed, groups=quorum.groups, seen=True)
     if len(have) >= quorum.threshold:
         return tuple(nodes)
     could = {person.name for group in quorum.groups for person in genesis.policy.members(group)} - have
@@ -136,7 +136,8 @@ def endorser_name(genesis: Genesis, key: bytes) -> str | None:
     """Return whose key (32 bytes) may sign this genesis: a node's name, an admin's, or None."""
     nodes = {identity: name for name, identity in node_identities(genesis).items()}
     groups = set(genesis.policy.admin.change_quorum.groups)
-    admins = {c.key: p.name for p in genesis.policy.users if groups & set(p.groups) for c in p.credentials}
+    listed = [(c, p.name) for p in genesis.policy.users if groups & set(p.groups) for c in p.credentials]
+    admins = {place: name for c, name in listed for place in (c.key, c.desk_key) if place}
     return nodes.get(key) or admins.get(key)
 
 

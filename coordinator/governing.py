@@ -141,10 +141,11 @@ def _check(rules: Rules, signed: Signed, now: int) -> Refused | None:
     if refused := follows(rules.policy, read_rules(signed)):
         return refused
     groups = rules.policy.admin.change_quorum.groups
-    people = key_holders(rules.policy, signed, groups=groups, at=now)
+    people = key_holders(rules.policy, signed, groups=groups, at=now, seen=True)
     if not people:
         return Refused("RULES_SIGNER", f"a signature by one of {', '.join(groups)}", "none")
-    admins = {c.key for user in rules.policy.users if set(groups) & set(user.groups) for c in user.credentials}
+    theirs = [c for user in rules.policy.users if set(groups) & set(user.groups) for c in user.credentials]
+    admins = {key for credential in theirs for key in (credential.key, credential.desk_key) if key}
     if any(endorsement.key not in admins for endorsement in signed.endorsements):
         return Refused("RULES_SIGNER", f"signatures by {', '.join(groups)} alone", "another key")
     return None
@@ -162,7 +163,7 @@ def _merged(known: tuple[Proposal, ...], signed: Signed, now: int) -> Proposal:
 async def _remember(parts: Parts, known: tuple[Proposal, ...], proposal: Proposal, actor: str, policy: Policy) -> None:
     """Keep the proposal and tell auditors who put forward what."""
     verdict = diff(policy, read_rules(proposal.signed)).verdict
-    people = key_holders(policy, proposal.signed, groups=policy.admin.change_quorum.groups)
+    people = key_holders(policy, proposal.signed, groups=policy.admin.change_quorum.groups, seen=True)
     fields: dict[str, Json] = {
         "rules": proposal.signed.digest.hex(),
         "verdict": verdict.value,

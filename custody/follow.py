@@ -370,7 +370,7 @@ def _unfreeze(state: State, signed: Signed, t: int) -> State:
     """Lift freezes: loosening, so it counts only from its T on, and only by people in office then."""
     unfreeze = read_unfreeze(signed)
     quorum = state.policy.admin.unfreeze
-    people = key_holders(state.policy, signed, groups=quorum.groups, at=t)
+    people = key_holders(state.policy, signed, groups=quorum.groups, at=t, seen=True)
     if unfreeze.genesis != state.genesis.hash or len(people) < quorum.threshold:
         return state
     lifted = state.lifted | frozenset(unfreeze.freeze_ids)

@@ -183,7 +183,7 @@ def check_signed(genesis: Genesis) -> None:
         if not genesis.signed.signed_by(identity):
             raise MalformedError("GENESIS_UNSIGNED", f"expected the signature of node {name}")
     quorum = genesis.policy.admin.change_quorum
-    signers = key_holders(genesis.policy, genesis.signed, groups=quorum.groups)
+    signers = key_holders(genesis.policy, genesis.signed, groups=quorum.groups, seen=True)
     if len(signers) < quorum.threshold:
         raise MalformedError("GENESIS_UNSIGNED", f"expected {quorum.threshold} admins, found {len(signers)}")
 

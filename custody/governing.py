@@ -107,7 +107,7 @@ def missing_signatures(policy: Policy, signed: Signed, t: int) -> int:
     """
     quorum = policy.admin.change_quorum
     needed = quorum.threshold + (1 if quorum.exclude_author else 0)
-    return max(0, needed - len(key_holders(policy, signed, groups=quorum.groups, at=t)))
+    return max(0, needed - len(key_holders(policy, signed, groups=quorum.groups, at=t, seen=True)))
 
 
 def takes_effect(old: Policy, new: Policy, changes: Diff, t: int) -> int | Refused:

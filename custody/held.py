@@ -67,7 +67,7 @@ def _stands(state: State, signed: Signed, now: int) -> bool:
         people = key_holders(state.policy, signed, groups=admin.freeze.groups, at=now)
         return freeze.genesis == genesis and freeze.by in people
     if signed.kind is Kind.UNFREEZE:
-        people = key_holders(state.policy, signed, groups=admin.unfreeze.groups, at=now)
+        people = key_holders(state.policy, signed, groups=admin.unfreeze.groups, at=now, seen=True)
         return read_unfreeze(signed).genesis == genesis and len(people) >= admin.unfreeze.threshold
     return may_stop(state, read_stop(signed), signed)
 

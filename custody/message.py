@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from custody.canonical import Json, decode, encode, tagged_hash
+from custody.credentials import may_ask
 from custody.errors import MalformedError, Refused
 from custody.fields import Fields
 from custody.policy import Policy
-from custody.quorum import key_holders
 from custody.statements import Kind, Signed
 
 MAX_TEXT_CHARS = 2_000  # what a person reads before they agree to it
@@ -80,7 +80,9 @@ def check_message(policy: Policy, message: Message, signed: Signed, genesis: byt
     """Return None if `signed` is `message`, of this genesis, by the initiator it names, who is in office at `at`."""
     if message.genesis != genesis:
         return Refused("GENESIS_OTHER", genesis.hex(), message.genesis.hex())
-    if signed.digest != message.digest or message.initiator not in key_holders(policy, signed, at=at):
+    initiator = policy.principal(message.initiator)
+    is_known = initiator is not None and at < initiator.valid_until and may_ask(initiator, signed)
+    if signed.digest != message.digest or not is_known:
         return Refused("MESSAGE_SIGNATURE", f"a signature by {message.initiator}, who is listed", "none")
     if at >= message.expires_at:
         return Refused("MESSAGE_EXPIRED", f"before {message.expires_at}", str(at))

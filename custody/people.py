@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from custody.approval import Approval, Decision
+from custody.credentials import may_ask, proofs_by
 from custody.errors import Refused
-from custody.policy import Credential, Policy, Principal
+from custody.policy import Policy
 from custody.statements import Kind, Signed
 from custody.withdrawal import Withdrawal
 
@@ -86,7 +87,7 @@ def check_initiator(policy: Policy, withdrawal: Withdrawal, signed: Signed, at: 
     if at >= initiator.valid_until:
         return Refused("INITIATOR_UNKNOWN", f"an initiator valid at {at}", f"one valid until {initiator.valid_until}")
     is_same = signed.kind is Kind.WITHDRAWAL and signed.digest == withdrawal.digest
-    if not is_same or not any(signed.signed_by(credential.key) for credential in initiator.credentials):
+    if not is_same or not may_ask(initiator, signed):
         return Refused("INITIATOR_SIGNATURE", f"a signature of this withdrawal by {initiator.name}", "none")
     return None
 
@@ -102,7 +103,8 @@ def check_approval(policy: Policy, asked: Asked, approval: Approval, signed: Sig
     approver = policy.principal(approval.approver)
     if approver is None:
         return Refused("APPROVER_UNKNOWN", "an approver named in the rules", approval.approver)
-    used = credentials_of(approver, approval, signed)
+    is_same = signed.kind is Kind.APPROVAL and signed.digest == approval.digest
+    used = proofs_by(approver, signed) if is_same else ()
     if not used:
         return Refused("APPROVAL_SIGNATURE", f"a signature by {approver.name}", "none")
     if approval.decision is Decision.REJECT:
@@ -113,19 +115,12 @@ def check_approval(policy: Policy, asked: Asked, approval: Approval, signed: Sig
         return Refused("APPROVER_UNKNOWN", f"an approver valid at {at}", f"one valid until {approver.valid_until}")
     return _in_date(approval, asked, at) or Ballot(
         person=approver.name,
-        seen=any(credential.seen for credential in used),
+        seen=any(proof.seen for proof in used),
         at=approval.at,
-        device_bound=any(credential.device_bound for credential in used),
+        device_bound=any(proof.credential.device_bound for proof in used),
         digest=approval.digest,
         after=approval.after,
     )
-
-
-def credentials_of(approver: Principal, approval: Approval, signed: Signed) -> tuple[Credential, ...]:
-    """Return the credentials of `approver` that signed `approval`."""
-    if signed.kind is not Kind.APPROVAL or signed.digest != approval.digest:
-        return ()
-    return tuple(credential for credential in approver.credentials if signed.signed_by(credential.key))
 
 
 def _in_date(approval: Approval, asked: Asked, at: int) -> Refused | None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from custody import ed25519
+from custody import ed25519, sshsig, webauthn
 from custody.canonical import Json, decode, encode, tagged_hash
 from custody.errors import MalformedError
 from custody.fields import Fields
 
-ED25519 = "ed25519"
+ED25519, SSH = "ed25519", "ssh"
+ALGORITHMS = (ED25519, SSH, webauthn.ES256, webauthn.EDDSA)
+MAX_SIGNATURE_BYTES = webauthn.MAX_ASSERTION_BYTES
 MAX_STATEMENT_BYTES = 512 * 1024  # a rule document with its lists is the largest; a batch of 1,000 payments is 200 KiB
 
 
@@ -38,7 +40,9 @@ class Kind(Enum):
 class Endorsement:
     """One party's signature of a statement.
 
-    alg: "ed25519".  key: the public key, 32 bytes.  signature: 64 bytes over the statement's tagged hash.
+    alg: "ed25519": key 32 bytes, signature 64 bytes over the statement's tagged hash.  "ssh": key in SSH's wire form, a
+    signature of `ssh-keygen -Y sign` over the canonical bytes.  "webauthn-es256", "webauthn-ed25519": key 65 or 32
+    bytes, an assertion whose challenge is the tagged hash.
     """
 
     alg: str
@@ -49,15 +53,41 @@ class Endorsement:
         """Return the JSON form."""
         return {"alg": self.alg, "key": self.key.hex(), "signature": self.signature.hex()}
 
+    def holds(self, kind: Kind, raw: bytes) -> bool:
+        """Return whether this is a signature by `key` of the statement `raw`; whose key that is, the rules say."""
+        if self.alg == ED25519:
+            return ed25519.verify(self.key, tagged_hash(kind.value, raw), self.signature)
+        if self.alg == SSH:
+            return sshsig.verify(self.key, kind.value, raw, self.signature)
+        return webauthn.holds(self.alg, self.key, tagged_hash(kind.value, raw), self.signature)
+
     @staticmethod
     def from_fields(fields: Fields) -> Endorsement:
         """Read the JSON form; refuses an unknown algorithm with SIGNATURE_ALGORITHM."""
         alg = fields.text("alg")
-        if alg != ED25519:
-            raise MalformedError("SIGNATURE_ALGORITHM", f"expected {ED25519}, found {alg[:20]!r}")
-        found = Endorsement(alg, fields.hex("key", 32), fields.hex("signature", 64))
+        if alg not in ALGORITHMS:
+            raise MalformedError("SIGNATURE_ALGORITHM", f"expected {' or '.join(ALGORITHMS)}, found {alg[:20]!r}")
+        found = Endorsement(alg, read_key(alg, fields), _read_signature(alg, fields))
         fields.done()
         return found
+
+
+def read_key(alg: str, fields: Fields) -> bytes:
+    """Take the field "key" of an endorsement or a credential with the form that `alg` (one of ALGORITHMS) fixes."""
+    if alg != SSH:
+        return fields.hex("key", webauthn.KEY_BYTES.get(alg, 32))
+    blob = fields.hex("key")
+    sshsig.parse_key(blob)
+    return blob
+
+
+def _read_signature(alg: str, fields: Fields) -> bytes:
+    if alg == ED25519:
+        return fields.hex("signature", 64)
+    blob = fields.hex("signature")
+    if len(blob) > MAX_SIGNATURE_BYTES:
+        raise MalformedError("SIGNATURE_TOO_LARGE", f"expected at most {MAX_SIGNATURE_BYTES} bytes, found {len(blob)}")
+    return blob
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +107,11 @@ class Signed:
         return tagged_hash(self.kind.value, self.raw)
 
     def signed_by(self, key: bytes) -> bool:
-        """Return whether one endorsement is a valid signature by `key`."""
-        return any(e.key == key and ed25519.verify(key, self.digest, e.signature) for e in self.endorsements)
+        """Return whether one endorsement is a valid plain signature by `key` (32 bytes, Ed25519).
+
+        Whether a person's credential signed is for `custody.credentials`: other kinds of key come with conditions.
+        """
+        return any(e.alg == ED25519 and e.key == key and e.holds(self.kind, self.raw) for e in self.endorsements)
 
     def to_json(self) -> Json:
         """Return {"endorsements", "kind", "statement"}: how it is stored, exported and sent as a file."""

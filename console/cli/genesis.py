@@ -79,21 +79,21 @@ def sign(
 ) -> None:
     """Show a genesis whole and sign it as an admin that its rules name."""
     from console.config import read_genesis_file
-    from console.files import read_seed, write_new
+    from console.files import write_new
     from console.pages import endorser_name, genesis_lines
+    from console.pen import open_pen
     from console.refusal import refuse
-    from custody import ed25519
     from custody.canonical import encode
-    from custody.statements import Kind, endorse
+    from custody.statements import Kind
 
     called = invocation(context)
     found, config = read_genesis_file(genesis), called.config()
-    seed = read_seed(config.key)
-    if endorser_name(found, ed25519.public_key(seed)) != config.me:
+    pen = open_pen(config.key)
+    if endorser_name(found, pen.key) != config.me:
         refuse("NOT_AN_ADMIN", f"a key of {config.me} in the admin groups of these rules", "another")
     called.output.page(genesis_lines(found))
     called.output.confirm(f"Sign this genesis as {config.me}?", yes)
-    write_new(out, encode(endorse(Kind.GENESIS, found.signed.raw, seed).to_json()))
+    write_new(out, encode(pen.endorse(Kind.GENESIS, found.signed.raw).to_json()))
     called.output.done({"genesis": found.hash.hex(), "file": str(out)}, f"signed as {config.me}; signature in {out}")
 
 
@@ -258,7 +258,7 @@ def _with(signed: Signed, path: Path) -> Signed:
 
     endorsement = Endorsement.from_fields(Fields(decode(read_file(path, MAX_RECORD_BYTES)), "endorsement"))
     found = with_endorsement(signed, endorsement)
-    if not found.signed_by(endorsement.key):
+    if not endorsement.holds(found.kind, found.raw):
         refuse("ENDORSEMENT_SIGNATURE", "a valid signature of this very document", f"{path.name}")
     if endorser_name(parse_genesis(signed), endorsement.key) is None:
         refuse("ENDORSEMENT_STRANGER", "a node or an admin of this document", f"the key in {path.name}")

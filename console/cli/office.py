@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from console.client import Client
     from console.config import Config
     from console.follower import Followed
+    from console.pen import Pen
     from console.views import WithdrawalView
     from custody.follow import State
     from custody.genesis import Genesis, GenesisWallet
@@ -82,20 +83,19 @@ class Office:
                 self.output.warn("The log cannot be followed now: the pinned rules are taken for those in force.")
         return self.policy
 
-    async def seed(self) -> bytes:
-        """Return this person's Ed25519 seed (32 bytes), if the rules in force know its key.
+    async def pen(self) -> Pen:
+        """Return what this person signs with, if the rules in force know its key.
 
         Raises:
             RefusedHereError: NOT_IN_RULES, KEY_NOT_IN_RULES.
         """
         from console.drafts import check_me
-        from console.files import read_seed
+        from console.pen import open_pen
         from console.refusal import refuse_if
-        from custody import ed25519
 
-        seed = read_seed(self.config.key)
-        refuse_if(check_me(await self.in_force(), self.config.me, ed25519.public_key(seed), self.now))
-        return seed
+        pen = open_pen(self.config.key)
+        refuse_if(check_me(await self.in_force(), self.config.me, pen.key, self.now))
+        return pen
 
     async def followed(self) -> Followed:
         """Return the money log as followed now, and remember having seen it."""

@@ -26,15 +26,17 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 @group.command()
 def prove(context: typer.Context, out: Annotated[Path, typer.Option(help="New file for the proof.")]) -> None:
     """Prove, for an admin to enrol, that your key is yours; read its words to them by voice."""
-    from console.files import read_seed, write_new
+    from console.files import write_new
     from console.pages import key_words
-    from custody import ed25519
-    from custody.possession import prove_possession
+    from console.pen import open_pen
+    from custody.possession import Possession
+    from custody.statements import Kind
 
     called = invocation(context)
-    config, seed = called.config(), read_seed(called.config().key)
-    write_new(out, prove_possession(called.genesis().hash, config.me, seed).to_bytes())
-    words = key_words(ed25519.public_key(seed))
+    config, pen = called.config(), open_pen(called.config().key)
+    said = Possession(called.genesis().hash, config.me, pen.alg, pen.key)
+    write_new(out, pen.sign(Kind.POSSESSION, said.to_json()).to_bytes())
+    words = key_words(pen.key)
     called.output.done({"file": str(out), "principal": config.me, "words": words}, f"proof in {out}; words: {words}")
 
 

@@ -105,14 +105,14 @@ async def sign_and_send(office: Office, signed: Signed, yes: bool) -> None:
     from custody.genesis import with_endorsement
     from custody.governing import follows, missing_signatures, read_rules
     from custody.policy.diff import diff
-    from custody.statements import Kind, endorse
+    from custody.statements import Kind
 
     policy = (await office.fresh_state()).policy
-    seed, draft = await office.seed(), read_rules(signed)
+    pen, draft = await office.pen(), read_rules(signed)
     refuse_if(follows(policy, draft))
     office.output.page([*_lines(diff_parts(policy, diff(policy, draft))), *word_lines(signed.digest)])
     office.output.confirm(f"Sign version {draft.version} as {office.config.me}, having compared the words?", yes)
-    signed = with_endorsement(signed, endorse(Kind.RULES, signed.raw, seed))
+    signed = with_endorsement(signed, pen.endorse(Kind.RULES, signed.raw))
     value: dict[str, Json] = {"rules": signed.digest.hex(), "version": draft.version}
     if missing_signatures(policy, signed, office.now):
         view = await office.client.propose_rules(signed)

@@ -42,12 +42,15 @@ def init(
     ca: Annotated[Path, typer.Option(help="PEM of the coordinator's authority.")],
     certificate: Annotated[Path, typer.Option(help="PEM of your certificate.")],
     key: Annotated[Path, typer.Option(help="PEM of your certificate's key, mode 0600.")],
+    ssh_key: Annotated[
+        Path | None, typer.Option(metavar="FILE.pub", help="Sign with this SSH key, by ssh-keygen, not a new key file.")
+    ] = None,
 ) -> None:
-    """Make a configuration and an Ed25519 key of your own; print its public half and words."""
+    """Make a configuration and an Ed25519 key of your own, or take an SSH key; print its public half and words."""
     from console.config import config_text, default_path
     from console.files import write_new
     from console.pages import key_words
-    from custody import ed25519
+    from console.pen import open_pen
     from custody.errors import ConflictError
     from custody.fields import check_name
 
@@ -57,18 +60,28 @@ def init(
     if path.exists():
         raise ConflictError("CONFIG_EXISTS", f"expected no configuration {path} yet")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    seed = os.urandom(32)
-    key_path = path.with_name(f"{name}.ed25519")
-    write_new(key_path, f"{seed.hex()}\n".encode())
+    if ssh_key is None:
+        key_path = path.with_name(f"{name}.ed25519")
+        write_new(key_path, f"{os.urandom(32).hex()}\n".encode())
+        kept = "secret, mode 0600; nothing can restore it"
+    else:
+        key_path, kept = ssh_key.resolve(), "its private half stays where it is"
+    pen = open_pen(key_path)
     tls = {"ca": str(ca.resolve()), "certificate": str(certificate.resolve()), "key": str(key.resolve())}
-    write_new(path, config_text(coordinator, name, key_path.name, tls).encode())
-    public = ed25519.public_key(seed)
+    place = key_path.name if ssh_key is None else str(key_path)
+    write_new(path, config_text(coordinator, name, place, tls).encode())
     called.output.done(
-        {"config": str(path), "key": str(key_path), "public_key": public.hex(), "words": key_words(public)},
+        {
+            "config": str(path),
+            "key": str(key_path),
+            "alg": pen.alg,
+            "public_key": pen.key.hex(),
+            "words": key_words(pen.key),
+        },
         f"configuration  {path}",
-        f"key            {key_path} (secret, mode 0600; nothing can restore it)",
-        f"public key     {public.hex()}",
-        f"its words      {key_words(public)}",
+        f"key            {key_path} ({kept})",
+        f"public key     {pen.alg} {pen.key.hex()}",
+        f"its words      {key_words(pen.key)}",
         "",
         "Give the public key to whoever writes the rules, and read out its words when they ask.",
     )
@@ -199,12 +212,11 @@ def _genesis(called: Invocation) -> tuple[object, str]:
 
 def _own_key(called: Invocation) -> tuple[object, str]:
     from console.drafts import check_me
-    from console.files import read_seed
+    from console.pen import open_pen
     from console.refusal import refuse_if
-    from custody import ed25519
 
     config = called.config()
-    public = ed25519.public_key(read_seed(config.key))
+    public = open_pen(config.key).key
     refuse_if(check_me(called.genesis().policy, config.me, public, int(time.time())))
     return True, f"{public.hex()[:16]} is a key of {config.me} in the rules"
 

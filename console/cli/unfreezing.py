@@ -45,9 +45,9 @@ async def _sign(office: Office, out: Path, document: Path | None, freezes: tuple
     from custody.entries import Unfreeze, read_unfreeze
     from custody.fields import parse_hex
     from custody.genesis import with_endorsement
-    from custody.statements import Kind, Signed, endorse
+    from custody.statements import Kind, Signed
 
-    seed, state = await office.seed(), (await office.followed()).state
+    pen, state = await office.pen(), (await office.followed()).state
     if document is None:
         ids = {parse_hex(text, "--freeze", 16) for text in freezes} or {found.freeze_id for found in state.freezes}
         if not ids:
@@ -60,7 +60,7 @@ async def _sign(office: Office, out: Path, document: Path | None, freezes: tuple
     lifted = read_unfreeze(signed)
     office.output.page(_lines(lifted, by))
     office.output.confirm(f"Lift them as {office.config.me}?", yes)
-    signed = with_endorsement(signed, endorse(Kind.UNFREEZE, signed.raw, seed))
+    signed = with_endorsement(signed, pen.endorse(Kind.UNFREEZE, signed.raw))
     write_new(out, signed.to_bytes())
     have, needed = _standing(office, signed)
     office.output.done(
@@ -110,7 +110,7 @@ def _standing(office: Office, signed: Signed) -> tuple[list[str], int]:
     from custody.quorum import key_holders
 
     quorum = office.policy.admin.unfreeze
-    return sorted(key_holders(office.policy, signed, groups=quorum.groups)), quorum.threshold
+    return sorted(key_holders(office.policy, signed, groups=quorum.groups, seen=True)), quorum.threshold
 
 
 def _lines(lifted: Unfreeze, by: dict[bytes, str]) -> list[str]:

@@ -11,6 +11,7 @@ from console.cli.office import Office, connected
 
 if TYPE_CHECKING:
     from console.cli.output import Part
+    from console.pen import Pen
     from console.views import WithdrawalView
     from custody.canonical import Json
     from custody.errors import CustodyError
@@ -45,9 +46,9 @@ async def _approve(office: Office, name: str, expires_s: int, yes: bool) -> None
     from console.showing import standing_lines, view_json
     from custody.approval import Approval, Decision
     from custody.errors import MalformedError
-    from custody.statements import Kind, sign
+    from custody.statements import Kind
 
-    seed = await office.seed()
+    pen = await office.pen()
     state = await office.fresh_state()
     view = await office.find(name)
     _check_open(office, view, state)
@@ -60,7 +61,7 @@ async def _approve(office: Office, name: str, expires_s: int, yes: bool) -> None
     office.output.confirm(f"Approve it as {office.config.me}, having compared the words?", yes)
     until = min(office.now + expires_s, view.withdrawal.expires_at)
     said = Approval(office.genesis.hash, view.digest, Decision.APPROVE, office.config.me, office.now, until)
-    after, created = await office.client.approve(sign(Kind.APPROVAL, said.to_json(), seed), view.digest)
+    after, created = await office.client.approve(pen.sign(Kind.APPROVAL, said.to_json()), view.digest)
     value = view_json(after, state.policy, office.now) | {"created": created}
     office.output.done(value, "", *standing_lines(after, state.policy, office.now))
 
@@ -109,11 +110,11 @@ async def _end(office: Office, name: str, how: str, reason: str, yes: bool) -> N
     from console.memory import load_memory, save_memory
     from console.showing import standing_lines, view_json
 
-    seed = await office.seed()
+    pen = await office.pen()
     digest, view = await _meant(office, name)
     office.output.confirm(f"End it for ever by a {how} as {office.config.me}?", yes)
     until = office.now + APPROVAL_SECONDS if view is None else view.withdrawal.expires_at
-    stop = _stop(office, digest, how, until, seed)
+    stop = _stop(office, digest, how, until, pen)
     delivered = await deliver(office, stop, office.client.stop(stop, digest))
     if reason:
         memory = load_memory(office.config.memory, office.genesis.hash)
@@ -154,16 +155,16 @@ def _unseen(office: Office, name: str, error: CustodyError) -> bytes:
     return digest
 
 
-def _stop(office: Office, digest: bytes, how: str, until: int, seed: bytes) -> Signed:
+def _stop(office: Office, digest: bytes, how: str, until: int, pen: Pen) -> Signed:
     from custody.approval import Approval, Decision
     from custody.entries import StopCause, StopStatement
-    from custody.statements import Kind, sign
+    from custody.statements import Kind
 
     genesis, me, now = office.genesis.hash, office.config.me, office.now
     if how == "veto":
-        return sign(Kind.STOP, StopStatement(genesis, digest, StopCause.VETO, me, now).to_json(), seed)
+        return pen.sign(Kind.STOP, StopStatement(genesis, digest, StopCause.VETO, me, now).to_json())
     said = Approval(genesis, digest, Decision.REJECT, me, now, max(now + 1, until))
-    return sign(Kind.APPROVAL, said.to_json(), seed)
+    return pen.sign(Kind.APPROVAL, said.to_json())
 
 
 @app.command()
@@ -177,16 +178,16 @@ async def _freeze(office: Office, yes: bool) -> None:
     from console.cli.policy import freezes_json, freezes_table
     from console.refusal import refuse
     from custody.entries import Freeze
-    from custody.statements import Kind, sign
+    from custody.statements import Kind
 
-    seed, me = await office.seed(), office.config.me
+    pen, me = await office.pen(), office.config.me
     groups = office.policy.admin.freeze.groups
     person = office.policy.principal(me)
     if person is None or not set(groups) & set(person.groups):
         refuse("MAY_NOT_FREEZE", f"somebody of {', '.join(groups)}", me)
     office.output.confirm(f"Freeze everything as {me}?", yes)
     statement = Freeze(office.genesis.hash, os.urandom(16), me, office.now)
-    signed = sign(Kind.FREEZE, statement.to_json(), seed)
+    signed = pen.sign(Kind.FREEZE, statement.to_json())
     delivered = await deliver(office, signed, office.client.freeze(signed))
     value: dict[str, Json] = {"freeze_id": statement.freeze_id.hex(), "delivery": delivered.to_json()}
     parts: list[Part] = [f"frozen; its id is {statement.freeze_id.hex()}"]

@@ -65,9 +65,9 @@ async def _propose(office: Office, wish: Wish) -> None:
     from console.drafts import already_paid, outputs_of
     from console.pages import withdrawal_lines
     from console.showing import standing_lines, view_json
-    from custody.statements import Kind, sign
+    from custody.statements import Kind
 
-    seed = await office.seed()
+    pen = await office.pen()
     state = await office.fresh_state()
     if (known := await _known(office, wish)) is not None:
         _say_known(office, known)
@@ -76,7 +76,7 @@ async def _propose(office: Office, wish: Wish) -> None:
     paid = already_paid(state, outputs_of(asked.payments, office.genesis.network), office.now)
     office.output.page(withdrawal_lines(asked, state.policy, office.genesis, paid, office.now))
     office.output.confirm(f"Sign this withdrawal as {office.config.me}?", wish.yes)
-    signed = sign(Kind.WITHDRAWAL, asked.to_json(), seed)
+    signed = pen.sign(Kind.WITHDRAWAL, asked.to_json())
     view, created = await office.client.propose(signed, raw_psbt)
     value = view_json(view, state.policy, office.now) | {"created": created}
     office.output.done(value, "", *standing_lines(view, state.policy, office.now))
@@ -283,15 +283,15 @@ async def _cancel(office: Office, name: str, yes: bool) -> None:
     from console.refusal import refuse
     from console.showing import standing_lines, view_json
     from custody.entries import StopCause, StopStatement
-    from custody.statements import Kind, sign
+    from custody.statements import Kind
 
-    seed, view = await office.seed(), await office.find(name)
+    pen, view = await office.pen(), await office.find(name)
     if view.withdrawal.initiator != office.config.me:
         refuse("NOT_INITIATOR", f"a withdrawal of {office.config.me}", f"one of {view.withdrawal.initiator}")
     office.output.page(withdrawal_lines(view.withdrawal, office.policy, office.genesis, (), office.now))
     office.output.confirm("Take it back?", yes)
     stop = StopStatement(office.genesis.hash, view.digest, StopCause.CANCEL, office.config.me, office.now)
-    after = await office.client.cancel(sign(Kind.STOP, stop.to_json(), seed), view.digest)
+    after = await office.client.cancel(pen.sign(Kind.STOP, stop.to_json()), view.digest)
     value = view_json(after, office.policy, office.now)
     office.output.done(value, "", *standing_lines(after, office.policy, office.now))
 

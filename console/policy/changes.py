@@ -54,7 +54,7 @@ def enrolled(document: Document, proof: Possession, org: str, groups: tuple[str,
         MalformedError: ENROL_OTHER: the user is listed with another org or other groups.
     """
     new = copy.deepcopy(document)
-    key = {"alg": "ed25519", "key": proof.key.hex(), "seen": True}
+    key = {"alg": proof.alg, "key": proof.key.hex(), "seen": True}
     known = next((user for user in new["principals"]["users"] if user["name"] == proof.principal), None)
     if known is not None:
         if known["org"] != org or (groups and set(known["groups"]) != set(groups)):

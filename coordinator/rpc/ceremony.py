@@ -80,7 +80,7 @@ class Ceremony(wallet_pb2_grpc.WalletServiceServicer):
         signed = genesis.signed
         for said in request.endorsements:
             endorsement = Endorsement(said.alg, said.key, said.signature)
-            if not Signed(signed.kind, signed.raw, (endorsement,)).signed_by(said.key):
+            if not endorsement.holds(signed.kind, signed.raw):
                 raise MalformedError("GENESIS_SIGNATURE", "expected a valid signature of the genesis that is up")
             signed = with_endorsement(signed, endorsement)
         self._genesis = parse_genesis(signed)
@@ -129,7 +129,7 @@ class Ceremony(wallet_pb2_grpc.WalletServiceServicer):
         genesis = self._up()
         nodes = [n for n, key in sorted(node_identities(genesis).items()) if not genesis.signed.signed_by(key)]
         quorum = genesis.policy.admin.change_quorum
-        lack = quorum.threshold - len(key_holders(genesis.policy, genesis.signed, groups=quorum.groups))
+        lack = quorum.threshold - len(key_holders(genesis.policy, genesis.signed, groups=quorum.groups, seen=True))
         return nodes + ([f"{lack} of {', '.join(quorum.groups)}"] if lack > 0 else [])
 
     def _finish(self) -> None:

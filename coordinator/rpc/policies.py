@@ -82,7 +82,9 @@ class Policies(policy_pb2_grpc.PolicyServiceServicer):
     async def _unfreeze(self, signed: Signed) -> None:
         unfreeze = read_unfreeze(signed)
         quorum = (await self._state()).policy.admin.unfreeze
-        people = key_holders((await self._state()).policy, signed, groups=quorum.groups, at=self._parts.clock.now())
+        people = key_holders(
+            (await self._state()).policy, signed, groups=quorum.groups, at=self._parts.clock.now(), seen=True
+        )
         if unfreeze.genesis != self._parts.genesis.hash or len(people) < quorum.threshold:
             refuse(Refused("UNFREEZE_QUORUM", f"{quorum.threshold} people of {quorum.groups}", str(len(people))))
         await self._log(signed, ",".join(sorted(people)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from custody import ed25519
 from custody.canonical import decode
 from custody.errors import MalformedError
 from custody.statements import MAX_STATEMENT_BYTES, Signed
@@ -29,7 +28,7 @@ def read_signed(message: statement_pb2.SignedStatement) -> Signed:
     signed = Signed.from_json(
         {"kind": message.kind, "statement": decode(message.statement), "endorsements": endorsements}
     )
-    by_key = {e.key: e for e in signed.endorsements if ed25519.verify(e.key, signed.digest, e.signature)}
+    by_key = {e.key: e for e in signed.endorsements if e.holds(signed.kind, signed.raw)}
     return replace(signed, endorsements=tuple(by_key.values()))
 
 

@@ -191,7 +191,7 @@ def _check_genesis(export: Export, keys: ExportKeys) -> None:
 def _check_endorsed(signed: Signed, place: Place) -> None:
     """A statement's digest leaves its signatures free, so each must hold under the key it names."""
     for endorsement in signed.endorsements:
-        if not signed.signed_by(endorsement.key):
+        if not endorsement.holds(signed.kind, signed.raw):
             raise _Found(VerdictKind.MODIFIED, place, f"expected a valid signature by {endorsement.key.hex()}")
     keys = [endorsement.key for endorsement in signed.endorsements]
     if len(set(keys)) != len(keys):

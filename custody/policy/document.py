@@ -77,15 +77,26 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A key of one principal. key: 32 bytes, Ed25519.  seen: its owner's own program shows what it signs.
+    """A key of one principal.
 
+    alg, key: as `custody.statements.Endorsement` has them.  seen: its owner's own program shows what it signs.
     device_bound: it lives in a device that does not give it away, as the admins who enrolled it saw.
+    rp_id, origins: of a passkey, where it may be asked for.  desk_key: 32 bytes, Ed25519: of the program that shows its
+    owner what it signs; empty for a passkey that is not seen, and for other keys.
     """
 
     alg: str
     key: bytes
     seen: bool
     device_bound: bool = False
+    rp_id: str = ""
+    origins: tuple[str, ...] = ()
+    desk_key: bytes = b""
+
+    @property
+    def is_passkey(self) -> bool:
+        """Whether its signatures are assertions, which come with conditions."""
+        return bool(self.rp_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +114,7 @@ class Principal:
     is_service: bool
 
     def credential(self, key: bytes) -> Credential | None:
-        """Return the credential with the public key `key` (32 bytes), or None."""
+        """Return the credential with the public key `key`, or None."""
         return next((credential for credential in self.credentials if credential.key == key), None)
 
 

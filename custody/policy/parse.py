@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
+from custody import webauthn
 from custody.address import script_of
 from custody.canonical import Json, encode, tagged_hash
 from custody.errors import MalformedError
@@ -31,7 +33,7 @@ from custody.policy.document import (
     Witness,
 )
 from custody.policy.parse_rules import read_rule
-from custody.statements import ED25519, MAX_STATEMENT_BYTES, Kind
+from custody.statements import ALGORITHMS, MAX_STATEMENT_BYTES, Kind, read_key
 from custody.units import MAX_MONEY_SATS
 from custody.wallet import Network
 
@@ -204,10 +206,23 @@ def _read_principal(fields: Fields, *, is_service: bool) -> Principal:
 
 def _read_credential(fields: Fields) -> Credential:
     alg = fields.text("alg")
-    if alg != ED25519:
-        raise MalformedError("POLICY_NOT_SUPPORTED", f"{fields.where}.alg: expected {ED25519}, found {alg[:20]!r}")
+    if alg not in ALGORITHMS:
+        expected = " or ".join(ALGORITHMS)
+        raise MalformedError("POLICY_NOT_SUPPORTED", f"{fields.where}.alg: expected {expected}, found {alg[:20]!r}")
     device_bound = fields.boolean("device_bound") if fields.has("device_bound") else False
-    return Credential(alg, fields.hex("key", 32), fields.boolean("seen"), device_bound)
+    credential = Credential(alg, read_key(alg, fields), fields.boolean("seen"), device_bound)
+    return credential if alg not in webauthn.KEY_BYTES else _read_passkey(credential, fields)
+
+
+def _read_passkey(credential: Credential, fields: Fields) -> Credential:
+    """A passkey shows nothing: it is seen only beside the key of the program that does (protocol.md "Approval")."""
+    rp_id, origins = fields.text("rp_id"), tuple(_texts(fields, "origins"))
+    if not rp_id.isascii() or not rp_id or not origins:
+        raise MalformedError("POLICY_PASSKEY", f"{fields.where}: expected an ASCII rp_id and at least one origin")
+    if fields.has("desk_key") != credential.seen:
+        raise MalformedError("POLICY_PASSKEY", f"{fields.where}: expected a desk_key if and only if it is seen")
+    desk_key = fields.hex("desk_key", 32) if credential.seen else b""
+    return replace(credential, rp_id=rp_id, origins=origins, desk_key=desk_key)
 
 
 def _read_list(fields: Fields, network: Network) -> DestinationList:
@@ -293,6 +308,11 @@ def _check_names(policy: Policy) -> None:
             raise MalformedError(
                 "POLICY_GROUP_UNKNOWN", f"{principal.name}: expected a listed group, found {min(unknown)}"
             )
+        for passkey in (credential for credential in principal.credentials if credential.is_passkey):
+            if passkey.rp_id not in policy.roots.rp_ids or not set(passkey.origins) <= set(policy.roots.origins):
+                raise MalformedError(
+                    "POLICY_PASSKEY", f"{principal.name}: expected an rp_id and origins that roots lists"
+                )
 
 
 def _check_keys(policy: Policy) -> None:
@@ -300,7 +320,9 @@ def _check_keys(policy: Policy) -> None:
     keys = [policy.roots.log_key]
     keys.extend(witness.key for witness in policy.roots.witnesses)  # a node's witness_key is one of these
     keys.extend(node.identity for node in policy.roots.nodes)
-    keys.extend(credential.key for principal in policy.principals for credential in principal.credentials)
+    for principal in policy.principals:
+        keys.extend(credential.key for credential in principal.credentials)
+        keys.extend({credential.desk_key for credential in principal.credentials if credential.desk_key})
     key, uses = Counter(keys).most_common(1)[0]
     if uses > 1:
         raise MalformedError("POLICY_KEY_REUSED", f"expected each key once, found {key.hex()[:16]} {uses} times")
