@@ -31,11 +31,13 @@ class Endorsement(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     alg: _builtins.str
-    """"ed25519"."""
+    """"ed25519", "ssh", "webauthn-es256" or "webauthn-ed25519"."""
     key: _builtins.bytes
-    """Public key, 32 bytes."""
+    """Public key: 32 bytes of Ed25519, 65 of P-256 (uncompressed), or SSH's wire form."""
     signature: _builtins.bytes
-    """64 bytes over the statement's tagged hash."""
+    """Ed25519: 64 bytes over the statement's tagged hash. SSH: a signature of `ssh-keygen -Y sign` over the canonical
+    bytes. WebAuthn: client data, authenticator data and signature, each behind its length of 4 big-endian bytes.
+    """
     def __init__(
         self,
         *,
