@@ -16,7 +16,7 @@ from custody.statements import ED25519, SSH, Kind, Signed, read_key
 
 @dataclass(frozen=True, slots=True)
 class Possession:
-    """genesis: 32 bytes.  principal: who wants to be listed.  alg, key: as `custody.statements.Endorsement` has them."""
+    """genesis: 32 bytes.  principal: who wants to be listed.  alg, key: as an `Endorsement` has them."""
 
     genesis: bytes
     principal: str

@@ -57,9 +57,7 @@ def parse_assertion(raw: bytes) -> Assertion:
         len(found.authenticator_data) > _FIXED_BYTES and bool(found.flags & HAS_EXTENSIONS)
     )
     if reader.left or not flags_fit:
-        raise MalformedError(
-            "ASSERTION", "expected the authenticator data of an assertion, and nothing behind"
-        )
+        raise MalformedError("ASSERTION", "expected the authenticator data of an assertion, and nothing behind")
     return found
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from custody.possession import prove_possession
-from custody.statements import Signed
+from custody.possession import Possession
+from custody.statements import Kind, sign
 from tests.desk import Desk, Ran, desk
 from tests.fakes.rules import key_of, rule, seed_of
 from tests.governing import user_of, without_rule
@@ -120,11 +121,9 @@ def test_enrol_by_a_proof_and_words_heard(office: Desk, tmp_path: Path) -> None:
 
 def test_enrol_by_a_proof_of_another_key_is_refused(office: Desk, tmp_path: Path) -> None:
     """A coordinator that registers its own key as somebody's lacks the signature by it, or the genesis."""
-    honest = prove_possession(office.genesis.hash, "eve", seed_of("eve"))
-    stolen = Signed(
-        honest.kind, honest.raw, prove_possession(office.genesis.hash, "eve", seed_of("mallory")).endorsements
-    )
-    elsewhere = prove_possession(bytes(32), "eve", seed_of("eve"))
+    said = Possession(office.genesis.hash, "eve", "ed25519", key_of("eve"))
+    stolen = sign(Kind.POSSESSION, said.to_json(), seed_of("mallory"))
+    elsewhere = sign(Kind.POSSESSION, replace(said, genesis=bytes(32)).to_json(), seed_of("eve"))
     for proof, code in ((stolen, "POSSESSION_SIGNATURE"), (elsewhere, "GENESIS_OTHER")):
         path = tmp_path / f"{code}.json"
         path.write_bytes(proof.to_bytes())

@@ -17,6 +17,7 @@ from custody.credentials import may_ask, proofs_by
 from custody.errors import MalformedError, Refused
 from custody.people import Ballot, check_approval, check_initiator
 from custody.policy import Policy, parse_policy
+from custody.possession import Possession, read_possession
 from custody.quorum import key_holders
 from custody.statements import Endorsement, Kind, Signed, endorse
 from custody.webauthn import BACKED_UP, HAS_EXTENSIONS, HAS_KEY, MAY_BACK_UP, PRESENT, VERIFIED, parse_assertion
@@ -281,3 +282,33 @@ def test_proofs_of_a_principal_name_each_credential_once() -> None:
     ]
     assert may_ask(bob, both)
     assert not may_ask(bob, replace(both, endorsements=both.endorsements[:1]))
+
+
+@pytest.mark.parametrize("made_by", ["owner", "another key", "another kind", "nobody", "two"])
+def test_possession_of_an_ssh_key_is_proven_by_that_key_alone(made_by: str) -> None:
+    """One key, one signature, of the very statement that names it."""
+    key = FidoKey("eve")
+    said = Possession(bytes(32), "eve", "ssh", key.key)
+    raw = encode(said.to_json())
+    good = key.endorse(Kind.POSSESSION, raw)
+    endorsements = {
+        "owner": (good,),
+        "another key": (FidoKey("mallory").endorse(Kind.POSSESSION, raw),),
+        "another kind": (key.endorse(Kind.APPROVAL, raw),),
+        "nobody": (),
+        "two": (good, good),
+    }[made_by]
+    signed = Signed(Kind.POSSESSION, raw, endorsements)
+
+    if made_by == "owner":
+        assert read_possession(signed, bytes(32)) == said
+    else:
+        with pytest.raises(MalformedError, match="POSSESSION_SIGNATURE"):
+            read_possession(signed, bytes(32))
+
+
+def test_possession_of_a_passkey_is_not_taken_from_a_file() -> None:
+    """A passkey is enrolled where its owner's desk sees it."""
+    raw = encode(Possession(bytes(32), "eve", webauthn.EDDSA, bytes(32)).to_json())
+    with pytest.raises(MalformedError, match="POSSESSION_ALGORITHM"):
+        read_possession(Signed(Kind.POSSESSION, raw, ()), bytes(32))
