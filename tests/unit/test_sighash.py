@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+import wallycore as wally
+
 from custody.facts import Facts, ShapeLimits, read_facts
-from custody.psbt import parse, serialize
-from custody.sighash import segwit_digests
+from custody.psbt import Psbt, parse, serialize
+from custody.scripts import Template
+from custody.sighash import segwit_digests, taproot_digests
 from custody.signatures import sighashes
-from custody.transaction import parse_transaction
+from custody.transaction import OutPoint, parse_transaction
+from custody.units import Sats
+from tests.fakes.psbts import facts_of, spend, spent_outputs
 from tests.fakes.spends import bip143_digest
+from tests.fakes.templates import BOOKS
 from tests.world import World, make_genesis
 
 EXAMPLES: list[dict[str, Any]] = json.loads(
@@ -57,3 +65,56 @@ def test_sighashes_given_our_spend_are_those_of_a_second_implementation() -> Non
         bip143_digest(psbt.transaction, at, scripts[at], amount) for at, amount in enumerate((50_000_000, 70_000_000))
     ]
     assert list(found) == expected
+
+
+def taproot_by_wally(psbt: Psbt, at: int, leaf: bytes) -> bytes:
+    """Return libwally's digest of one input: script path, SIGHASH_DEFAULT, no annex."""
+    spent = spent_outputs(psbt)
+    scripts, values = wally.map_init(len(spent), None), [output.amount for output in spent]
+    for place, output in enumerate(spent):
+        wally.map_add_integer(scripts, place, output.script)
+    transaction = wally.tx_from_bytes(psbt.transaction.serialize_stripped(), 0)
+    return bytes(
+        wally.tx_get_btc_taproot_signature_hash(transaction, at, scripts, values, leaf, 0, 0xFFFFFFFF, None, 0, 0)
+    )
+
+
+@pytest.mark.parametrize("template", [Template.TR, Template.TR_SORTED])
+def test_sighashes_given_a_taproot_spend_are_those_of_libwally(template: Template) -> None:
+    """Three inputs on three scripts, over both branches, with change."""
+    book = BOOKS[template]
+    psbt = spend(3, book=book)
+    facts = facts_of(psbt, book)
+
+    found = sighashes(psbt, facts, book)
+
+    leaves = [book.script(fact.branch, fact.index).witness_script for fact in facts.inputs]
+    assert list(found) == [taproot_by_wally(psbt, at, leaf) for at, leaf in enumerate(leaves)]
+
+
+def test_taproot_digests_given_any_change_of_what_is_signed_differ() -> None:
+    """Version, locktime, any outpoint, sequence, amount, script or output, the leaf: BIP-341 covers them all."""
+    book = BOOKS[Template.TR]
+    psbt = spend(2, book=book)
+    transaction, spent = psbt.transaction, list(spent_outputs(psbt))
+    leaves = [book.script(fact.branch, fact.index).leaf_hash for fact in facts_of(psbt, book).inputs]
+    first, second = transaction.inputs
+    digests = set(taproot_digests(transaction, spent, leaves))
+    others = [
+        taproot_digests(replace(transaction, version=1), spent, leaves),
+        taproot_digests(replace(transaction, locktime=1), spent, leaves),
+        taproot_digests(replace(transaction, inputs=(first, replace(second, sequence=0))), spent, leaves),
+        taproot_digests(
+            replace(transaction, inputs=(first, replace(second, outpoint=OutPoint(bytes(32), 0)))), spent, leaves
+        ),
+        taproot_digests(replace(transaction, outputs=transaction.outputs[::-1]), spent, leaves),
+        taproot_digests(transaction, [spent[0], replace(spent[1], amount=Sats(1))], leaves),
+        taproot_digests(transaction, [spent[0], replace(spent[1], script=b"\x51")], leaves),
+        taproot_digests(transaction, spent, [leaf[::-1] for leaf in leaves]),
+    ]
+
+    assert len(digests) == 2
+    for other in others:
+        assert not digests & set(other)
+    signed = replace(first, witness=(bytes(64),), script_sig=b"\x51")
+    assert set(taproot_digests(replace(transaction, inputs=(signed, second)), spent, leaves)) == digests
