@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 from custody import curve
@@ -19,6 +20,7 @@ from custody.units import MAX_MONEY_SATS, Sats
 
 MAX_PSBT_BYTES = 2 * 1024 * 1024  # 1,000 inputs with their own previous transactions are about 0.8 MiB
 MAX_SCRIPT_BYTES = 10_000  # consensus: MAX_SCRIPT_SIZE
+MAX_REMEMBERED_KEYS = 16_384  # 1,000 inputs of 15 keys: the same ones come back from every signer; about 2 MB
 MAX_PATH_STEPS = 255  # BIP-32: depth is one byte
 GLOBAL_TRANSACTION, GLOBAL_XPUB, GLOBAL_VERSION = 0x00, 0x01, 0xFB
 GLOBAL_TX_VERSION, GLOBAL_FALLBACK_LOCKTIME = 0x02, 0x03
@@ -284,9 +286,14 @@ def _tap_leaf_script(field: Field, offset: int) -> None:
         raise MalformedError("VALUE_LENGTH", "expected a script and its leaf version", field.offset)
 
 
+@lru_cache(maxsize=MAX_REMEMBERED_KEYS)
+def _is_xonly(xonly: bytes) -> bool:
+    return curve.is_public_key(b"\x02" + xonly)
+
+
 def _check_xonly(xonly: bytes, offset: int) -> None:
     """BIP-340: an x-only key is the point with an even y; a script with anything else in it is anyone's or nobody's."""
-    if not curve.is_public_key(b"\x02" + xonly):
+    if not _is_xonly(xonly):
         raise MalformedError("PUBKEY", "expected the x of a point of the curve", offset)
 
 
