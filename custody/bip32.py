@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,6 @@ HARDENED = 2**31
 _SHA512_BLOCK_BYTES = 128
 _INNER = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER = bytes(byte ^ 0x5C for byte in range(256))
-_INDEX = struct.Struct(">I")
 
 
 class Tweaks:
@@ -41,7 +39,7 @@ class Tweaks:
         if not 0 <= index < HARDENED:
             raise MalformedError("KEY_CHILD", f"expected an index below 2^31, found {index}")
         inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(_INDEX.pack(index))
+        inner.update(index.to_bytes(4, "big"))
         outer.update(inner.digest())
         return outer.digest()
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from custody.errors import IntegrityError
 from custody.facts import Facts
 from custody.psbt import Psbt
-from custody.signatures import Accepted
+from custody.signatures import Accepted, InputSignature
 from custody.transaction import Transaction, TxIn
 from custody.wallet import ScriptBook, WalletScript
 
@@ -25,12 +25,18 @@ def finalize(psbt: Psbt, facts: Facts, book: ScriptBook, accepted: Accepted) -> 
     if not accepted.is_complete:
         raise IntegrityError("NOT_COMPLETE", f"expected {accepted.threshold} cosigners, found {len(accepted.signed)}")
     signers = frozenset(sorted(accepted.signed)[: accepted.threshold])
-    inputs = []
-    for txin, fact, filed in zip(psbt.transaction.inputs, facts.inputs, accepted.by_input, strict=True):
-        script = book.script(fact.branch, fact.index)
-        witness = _witness(script, {at: filed[at].signature for at in signers})
-        inputs.append(TxIn(txin.outpoint, script.script_sig, txin.sequence, witness))
-    return replace(psbt.transaction, inputs=tuple(inputs))
+    script = book.script
+    spends = [
+        (script(fact.branch, fact.index), filed) for fact, filed in zip(facts.inputs, accepted.by_input, strict=True)
+    ]
+    signed = psbt.transaction.with_witnesses([_witness(ours, filed, signers) for ours, filed in spends])
+    if not any(ours.redeem_script for ours, _ in spends):
+        return signed
+    inputs = [
+        TxIn(txin.outpoint, ours.script_sig, txin.sequence, txin.witness)
+        for txin, (ours, _) in zip(signed.inputs, spends, strict=True)
+    ]
+    return replace(signed, inputs=tuple(inputs))
 
 
 def signatures_in(txin: TxIn, script: WalletScript, threshold: int) -> tuple[bytes, ...] | None:
@@ -44,12 +50,15 @@ def signatures_in(txin: TxIn, script: WalletScript, threshold: int) -> tuple[byt
     return items[1:] if len(items) == threshold + 1 and not items[0] else None
 
 
-def _witness(script: WalletScript, signatures: Mapping[int, bytes]) -> tuple[bytes, ...]:
-    """Return what satisfies `script`; signatures: by cosigner, exactly as many as it asks for."""
+def _witness(script: WalletScript, filed: Mapping[int, InputSignature], signers: frozenset[int]) -> tuple[bytes, ...]:
+    """Return what satisfies `script`; signers: cosigners that filed a signature, exactly as many as it asks for."""
     if script.leaf_hash:  # the first key's signature on top, an empty item for each key that did not sign (BIP-342)
-        return (*[signatures.get(at, b"") for at in reversed(script.order)], *_scripts(script))
+        return (
+            *[filed[at].signature if at in signers else b"" for at in reversed(script.order)],
+            *_scripts(script),
+        )
     # In front of them the item that OP_CHECKMULTISIG takes for nothing (BIP-147).
-    return (b"", *[signatures[at] for at in script.order if at in signatures], *_scripts(script))
+    return (b"", *[filed[at].signature for at in script.order if at in signers], script.witness_script)
 
 
 def _scripts(script: WalletScript) -> tuple[bytes, ...]:

@@ -31,8 +31,8 @@ class Rules:
 
     where, version: names of the kind of map and the PSBT version, as `check_field` takes them.
     lengths: type without key data -> least and most bytes of its value.
-    derivation, signature, output, script: types of BIP-32 hints, of partial signatures, of a serialised output, of a
-        witness script behind which a `Tail` may stand; -1 for none.
+    derivation, signature, output: types of BIP-32 hints, of partial signatures, of the serialised output that is spent,
+        behind which a `Tail` may stand; -1 for none.
     """
 
     where: str
@@ -41,18 +41,18 @@ class Rules:
     derivation: int
     signature: int = -1
     output: int = -1
-    script: int = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """What the wallet itself writes behind one of its witness scripts: the key origins, then the end of the map.
+    """What the wallet itself writes behind an output of its own that is spent, up to the end of the map.
 
-    raw: those bytes.  values: the same by key.  hint: the value of the first of them.
+    raw: those bytes.  values: the same by key.  kinds: their types, as bits.  hint: the first derivation's value.
     """
 
     raw: bytes
     values: Mapping[bytes, bytes]
+    kinds: int
     hint: bytes
 
 
@@ -60,7 +60,7 @@ class Tail:
 class Known:
     """What needs no second proof, because we derived it.
 
-    points: public keys (33 bytes) that are points of the curve.  tails: by witness script.
+    points: public keys (33 bytes) that are points of the curve.  tails: by the scriptPubKey that is spent.
     """
 
     points: Container[bytes] = ()
@@ -78,7 +78,7 @@ def skim_map(raw: bytes, at: int, rules: Rules, known: Known) -> tuple[dict[byte
     """
     values: dict[bytes, bytes] = {}
     kinds, hint = 0, b""
-    lengths, derivation, signature = rules.lengths, rules.derivation, rules.signature
+    lengths, derivation, signature, output = rules.lengths, rules.derivation, rules.signature, rules.output
     points, tails = known.points, known.tails
     try:
         while size := raw[at]:
@@ -105,7 +105,7 @@ def skim_map(raw: bytes, at: int, rules: Rules, known: Known) -> tuple[dict[byte
                     return None
             elif size == 1:
                 least, most = lengths.get(kind, _NEVER)
-                if not least <= length <= most or (kind == rules.output and not _is_output(value)):
+                if not least <= length <= most:
                     return None
             else:
                 return None
@@ -113,11 +113,13 @@ def skim_map(raw: bytes, at: int, rules: Rules, known: Known) -> tuple[dict[byte
                 return None
             values[key] = value
             kinds |= _BITS[kind]
-            if kind == rules.script and (tail := tails.get(value)) is not None and raw.startswith(tail.raw, at):
-                if kinds & _BITS[derivation]:
-                    return None  # a key might be there twice
-                values.update(tail.values)
-                return values, kinds | _BITS[derivation], tail.hint, at + len(tail.raw)
+            if kind == output and size == 1:
+                if not _is_output(value):
+                    return None
+                tail = tails.get(value[9:])
+                if tail is not None and raw.startswith(tail.raw, at) and not kinds & tail.kinds:  # else a key is twice
+                    values.update(tail.values)
+                    return values, kinds | tail.kinds, tail.hint, at + len(tail.raw)
     except (IndexError, struct.error):  # past the end, where a value was cut short too
         return None
     return values, kinds, hint, at + 1

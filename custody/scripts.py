@@ -46,7 +46,7 @@ class Template(Enum):
     @property
     def is_taproot(self) -> bool:
         """Whether its keys are x-only and its signatures Schnorr's (BIP-340)."""
-        return self in (Template.TR, Template.TR_SORTED)
+        return self is Template.TR or self is Template.TR_SORTED
 
     @property
     def sorts_keys(self) -> bool:
@@ -93,7 +93,7 @@ def make_scripts(template: Template, threshold: int, pubkeys: tuple[bytes, ...])
 
 def multisig_script(threshold: int, pubkeys: tuple[bytes, ...]) -> bytes:
     """Return `m <keys> n OP_CHECKMULTISIG`; pubkeys: 33 bytes each, in script order; 1 <= m <= n <= 16."""
-    keys = b"".join(b"\x21" + pubkey for pubkey in pubkeys)
+    keys = b"\x21" + b"\x21".join(pubkeys)
     return bytes([0x50 + threshold]) + keys + bytes([0x50 + len(pubkeys), _OP_CHECKMULTISIG])
 
 

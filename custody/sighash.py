@@ -37,15 +37,14 @@ def segwit_digests(transaction: Transaction, scripts: Sequence[tuple[bytes, int]
     head = raw[:4] + hash256(b"".join(outpoints)) + hash256(b"".join(sequences))
     outputs = raw[end + len(compact_size(len(transaction.outputs))) : -4]
     tail = hash256(outputs) + raw[-4:] + _TYPE
-    amount_of = _AMOUNT.pack
-    return tuple(
-        [
-            sha256(
-                sha256(b"".join((head, outpoint, sized(script), amount_of(amount), sequence, tail))).digest()
-            ).digest()
-            for outpoint, sequence, (script, amount) in zip(outpoints, sequences, scripts, strict=True)
-        ]
-    )
+    amount_of, join, script_bytes, prefix = _AMOUNT.pack, b"".join, -1, b""
+    digests = []
+    for outpoint, sequence, (script, amount) in zip(outpoints, sequences, scripts, strict=True):
+        if len(script) != script_bytes:  # the scripts of one wallet are of one length
+            script_bytes, prefix = len(script), compact_size(len(script))
+        message = join((head, outpoint, prefix, script, amount_of(amount), sequence, tail))
+        digests.append(sha256(sha256(message).digest()).digest())
+    return tuple(digests)
 
 
 def taproot_digests(

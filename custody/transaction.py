@@ -6,6 +6,7 @@ Hashes are kept in wire order (`txid: 32 bytes`); `txid_hex` is the reversed for
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
@@ -84,7 +85,7 @@ class Transaction:
         """Return the network form: with witnesses where any input has one (BIP-144)."""
         if not any(txin.witness for txin in self.inputs):
             return self.serialize_stripped()
-        witnesses = [compact_size(len(txin.witness)) + b"".join(map(sized, txin.witness)) for txin in self.inputs]
+        witnesses = [b"".join((compact_size(len(txin.witness)), *map(sized, txin.witness))) for txin in self.inputs]
         stripped = self.serialize_stripped()
         return b"".join((stripped[:4], b"\x00\x01", stripped[4:-4], *witnesses, stripped[-4:]))
 
@@ -128,6 +129,16 @@ class Transaction:
     def vsize_vb(self) -> VBytes:
         """Virtual size, rounded up (BIP-141)."""
         return VBytes((self.weight + 3) // 4)
+
+    def with_witnesses(self, stacks: Iterable[tuple[bytes, ...]]) -> Transaction:
+        """Return this transaction with one witness per input and the same txid, which witnesses do not enter."""
+        inputs = [
+            TxIn(txin.outpoint, txin.script_sig, txin.sequence, stack)
+            for txin, stack in zip(self.inputs, stacks, strict=True)
+        ]
+        found = replace(self, inputs=tuple(inputs))
+        object.__setattr__(found, "_stripped", self.serialize_stripped())
+        return found
 
     def unsigned(self) -> Transaction:
         """Return this transaction with empty scriptSigs and witnesses: what statements name by txid."""

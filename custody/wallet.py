@@ -127,8 +127,9 @@ class ScriptBook:
 
     def __init__(self, wallet: Wallet) -> None:
         self.wallet = wallet
-        self._template = wallet.template
-        self._script_bytes = wallet.template.script_bytes
+        template = self._template = wallet.template
+        self._is_taproot, self._sorts_keys = template.is_taproot, template.sorts_keys
+        self._script_bytes = template.script_bytes
         self._points: set[bytes] = set()
         self._tails: dict[bytes, Tail] = {}
         self.known = Known(self._points, self._tails)
@@ -162,8 +163,8 @@ class ScriptBook:
         """
         known = self._scripts.get((branch, index))
         if known is not None:
-            if known.witness_script not in self._tails and not self._template.is_taproot:
-                self._tails[known.witness_script] = self._tail(known)
+            if script not in self._tails and known.script == script and not known.leaf_hash:
+                self._tails[script] = self._tail(known)
             return known if known.script == script else None
         if len(script) != self._script_bytes or branch not in (RECEIVE, CHANGE) or not 0 <= index <= MAX_INDEX:
             return None
@@ -184,10 +185,10 @@ class ScriptBook:
 
     def _derive(self, branch: int, index: int) -> WalletScript:
         pubkeys, points = zip(*self._branches[branch].at(index), strict=True)
-        if self._template.is_taproot:
+        if self._is_taproot:
             pubkeys, points = tuple(key[1:] for key in pubkeys), tuple(map(curve.even_point, points))
         order = tuple(range(len(pubkeys)))
-        if self._template.sorts_keys:
+        if self._sorts_keys:
             order = tuple(sorted(order, key=pubkeys.__getitem__))  # BIP-67
         made = make_scripts(self._template, self.wallet.threshold, tuple(pubkeys[at] for at in order))
         return WalletScript(
@@ -204,11 +205,13 @@ class ScriptBook:
         )
 
     def _tail(self, found: WalletScript) -> Tail:
-        """Return what `custody.signatures.build` writes behind the witness script of an input."""
+        """Return what `custody.updater.build` writes behind the spent output of an input: BIP-174 types 3 to 6."""
         place = found.branch.to_bytes(4, "little") + found.index.to_bytes(4, "little")
-        values = {b"\x06" + found.pubkeys[at]: self.wallet.keys[at].origin + place for at in found.order}
+        origins = {b"\x06" + found.pubkeys[at]: self.wallet.keys[at].origin + place for at in found.order}
+        redeem = {b"\x04": found.redeem_script} if found.redeem_script else {}
+        values = {b"\x03": b"\x01\0\0\0", **redeem, b"\x05": found.witness_script, **origins}
         raw = b"".join(sized(key) + sized(value) for key, value in values.items()) + b"\0"
-        return Tail(raw, values, next(iter(values.values())))
+        return Tail(raw, values, sum({1 << key[0] for key in values}), next(iter(origins.values())))
 
     def _keep(self, found: WalletScript) -> WalletScript:
         if len(self._scripts) >= MAX_KEPT_SCRIPTS:
