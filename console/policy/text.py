@@ -61,15 +61,24 @@ def read_text(text: str, name: str) -> Written:
         MalformedError: YAML_SYNTAX, YAML_DUPLICATE_KEY, YAML_AMBIGUOUS, YAML_ANCHOR, YAML_TAG, YAML_KEY, YAML_NUMBER,
             YAML_LOOKALIKE, YAML_TOO_LARGE, YAML_DOCUMENTS, YAML_EMPTY; each message begins NAME:LINE:COLUMN.
     """
+    value, places = read_value(text, name)
+    if not isinstance(value, dict):
+        raise MalformedError("YAML_EMPTY", f"{name}:1:1: expected a mapping")
+    written = Written(name, value, places)
+    check_lookalikes(value, lambda path, code, message: _refuse(name, written.place(path), code, message))
+    return written
+
+
+def read_value(text: str, name: str) -> tuple[Json, Mapping[str, Place]]:
+    """Return the value of the only document in `text`, whatever it holds, and where each part of it stands.
+
+    Raises:
+        MalformedError: as `read_text`, without YAML_LOOKALIKE.
+    """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
         raise MalformedError("YAML_TOO_LARGE", f"{name}: expected at most {MAX_TEXT_BYTES} bytes")
     reader = _Reader(name, text)
-    value = reader.document()
-    if not isinstance(value, dict):
-        raise MalformedError("YAML_EMPTY", f"{name}:1:1: expected a mapping")
-    written = Written(name, value, reader.places)
-    check_lookalikes(value, lambda path, code, message: _refuse(name, written.place(path), code, message))
-    return written
+    return reader.document(), reader.places
 
 
 def parse_written(written: Written) -> Policy:
