@@ -15,6 +15,7 @@ from custody.follow import State, family_of
 from custody.interval import Interval
 from custody.once import pays_once
 from custody.people import Ballot, check_approval, check_initiator
+from custody.policy.subject import CoordinatorFacts
 from custody.psbt import Psbt
 from custody.statements import Signed
 from custody.withdrawal import Withdrawal, read_withdrawal
@@ -61,6 +62,7 @@ async def judge_now(parts: Parts, session: Session, now: int) -> Judged | Refuse
         family=family_of(state, withdrawal) or withdrawal.digest,
         time=Interval(now, now),
         own_scripts=own_payees(facts, book),
+        coordinator=CoordinatorFacts(),  # what this coordinator does not measure yet is not known: such rules deny
     )
     return Judged(withdrawal, state, psbt, facts, approvals, decide(state.policy, case))
 

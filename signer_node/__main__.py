@@ -24,6 +24,7 @@ from signer_node.clock import SystemClock
 from signer_node.config import NodeConfig, load_config
 from signer_node.followed import Followed
 from signer_node.seed import forbid_core_dumps
+from signer_node.typed import Typed
 
 DONE, BROKEN, USAGE, REFUSED = 0, 1, 2, 3
 
@@ -63,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     sign.add_argument("bundle", type=Path)
     sign.add_argument("--out", type=Path, required=True)
     sign.add_argument("--yes", action="store_true", help="sign what the rules allow without asking the operator")
+    confirm = command("confirm", _confirm, "type the code of a withdrawal that rules want confirmed at this machine")
+    confirm.add_argument("withdrawal", help="its digest: 64 hex digits")
+    confirm.add_argument("code", help="the six digits that `keyturn policy code` shows for this node")
     delta = command("delta", _delta, "follow the log entries in a delta file")
     delta.add_argument("delta", type=Path)
     exported = command("export-log", _export_log, "write all that this node followed, for a coordinator that lost it")
@@ -115,6 +119,16 @@ def _offline(args: argparse.Namespace) -> int:
     answer = asyncio.run(offline.answer_file(node, args.bundle, args.out))
     _print(summary_of(answer))
     return REFUSED if isinstance(answer.outcome, Refused) else DONE
+
+
+def _confirm(args: argparse.Namespace) -> int:
+    config = load_config(args.config)
+    digest = parse_hex(args.withdrawal.strip(), "withdrawal", 32)
+    refused = Typed(config.state / "confirmed").take(ceremony.pinned(config), digest, args.code)
+    if refused is not None:
+        _fail(refused.code, f"expected {refused.expected}, found {refused.found}")
+        return REFUSED
+    return _print({"node": config.name, "confirmed": digest.hex()})
 
 
 def _ask(page: str) -> bool:

@@ -7,7 +7,7 @@ It does not choose coins, talk to a vault or remember anything; `custody.follow`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from custody.approval import Approval, read_approval
 from custody.audit import Cosigned, leaf_hash, verify_inclusion
@@ -108,6 +108,7 @@ class Case:
     facts: Facts
     book: ScriptBook
     digests: tuple[bytes, ...]
+    confirmed: frozenset[bytes] = frozenset()
 
 
 def judge(
@@ -118,6 +119,7 @@ def judge(
     mine: tuple[OwnSignature, ...],
     book: ScriptBook,
     held: Sequence[Held] = (),
+    confirmed: frozenset[bytes] = frozenset(),
 ) -> Judged:
     """Return `Cleared` if every step of protocol.md "judge" holds for `bundle`, else the first refusal.
 
@@ -129,6 +131,7 @@ def judge(
         mine: what this node signed before.
         book: script cache of the bundle's wallet; a cache only, it proves nothing.
         held: freezes and stops that reached this machine beside the log: they count at once, logged or not.
+        confirmed: digests (32 bytes) of the withdrawals whose code was typed on this machine.
     """
     # Plan: 0 mine · 2 log (first, since rules, freezes and releases are read from it) · 1 rules · 3 coins · 4 shape
     #       · 5 people, cold first · 6 policy · 7 not a second payment.
@@ -142,6 +145,7 @@ def judge(
         case = prove(bundle, me, with_held(advanced, held), moment, mine, book)
         if isinstance(case, Refused):
             return Judged(case, advanced)
+        case = replace(case, confirmed=confirmed)
         steps = (shape_is_asked, people_agreed, policy_allows, is_paid_once)
         for step in steps:  # first refusal wins: later steps may rely on what earlier ones proved
             if refused := step(case):
@@ -320,6 +324,8 @@ def policy_allows(case: Case) -> Refused | None:
     if not isinstance(decision, Allow):
         lack = decision.missing[0]
         return Refused("APPROVALS_MISSING", f"{lack.needed} more of {lack.of} by rule {lack.rule}", f"{len(lack.have)}")
+    if decision.local_conf and case.withdrawal.digest not in case.confirmed:
+        return Refused("LOCAL_CONF_MISSING", f"the code of this withdrawal, typed at {case.me.node}", "none")
     return delay_is_over(case, decision.delay) or cold_signed_first(case, decision.signers)
 
 

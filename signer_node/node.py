@@ -22,6 +22,7 @@ from signer_node.followed import Followed
 from signer_node.inbox import Inbox
 from signer_node.journal import Journal
 from signer_node.judge import Cleared, Moment, Pinned, judge
+from signer_node.typed import Typed
 
 _NO_TXID = bytes(32)
 
@@ -46,6 +47,7 @@ class Node:
         confirm: asked with what was cleared before anything is signed; an air-gapped node asks its operator.
         hook: called around each effect; tests stop the process there.
         inbox: freezes and stops that reached this machine beside the log; None where nothing can.
+        typed: codes that its operator typed; None where nobody can.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Node:
         confirm: Confirm = cleared_is_enough,
         hook: Hook = no_hook,
         inbox: Inbox | None = None,
+        typed: Typed | None = None,
     ) -> None:
         self._pinned = pinned
         self._identity_seed = identity_seed
@@ -69,6 +72,7 @@ class Node:
         self._confirm = confirm
         self._hook = hook
         self._inbox = inbox
+        self._typed = typed
         self._books = {w.wallet.wallet_id: ScriptBook(w.wallet) for w in pinned.genesis.wallets}
         self._turn = asyncio.Lock()
 
@@ -126,6 +130,7 @@ class Node:
             self._journal.signed,
             self._book(bundle),
             self.held,
+            frozenset() if self._typed is None else self._typed.digests,
         )
         if judged.state is not self._followed.state:
             with around(self._hook, Effect.FOLLOW):

@@ -21,6 +21,7 @@ from signer_node.journal import Journal
 from signer_node.judge import Cleared
 from signer_node.node import Node, cleared_is_enough
 from signer_node.review import review
+from signer_node.typed import Typed
 
 Ask = Callable[[str], bool]
 
@@ -64,6 +65,7 @@ def open_node(
         confirm=cleared_is_enough if ask is None else confirm,
         hook=hook,
         inbox=inbox or Inbox(config.state),
+        typed=Typed(config.state / "confirmed"),
     )
 
 

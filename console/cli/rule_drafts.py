@@ -88,6 +88,59 @@ async def _simulate(office: Office, file: Path, days: int, picture: Path | None)
     )
 
 
+@drafts.command("code")
+def code_at(
+    context: typer.Context,
+    withdrawal: Annotated[str, typer.Argument(metavar="DIGEST|ID")],
+    node: Annotated[str, typer.Option(help="The signer at whose machine it is to be typed.")],
+) -> None:
+    """Show the code that somebody must type at a signer's own machine, where rules want that (local_conf)."""
+    connected(context, lambda office: _code(office, withdrawal, node))
+
+
+async def _code(office: Office, name: str, node: str) -> None:
+    from custody.local_code import local_code
+
+    view = await office.find(name)
+    code = local_code(office.genesis.hash, view.digest, node)
+    value: dict[str, Json] = {"digest": view.digest.hex(), "node": node, "code": code}
+    office.output.done(value, f"{code}  is the code of {view.digest.hex()} at {node}")
+
+
+@drafts.command("import")
+def import_rules(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(metavar="tap|coldcard", help="Whose rules FILE holds.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Fireblocks TAP rules, or a Coldcard hsm-policy.json.")],
+    base: Annotated[Path, typer.Option(help="The document whose rules they replace, YAML or JSON.")],
+    out: Annotated[Path, typer.Option(help="New file for the document, YAML.")],
+    names: Annotated[Path | None, typer.Option(help="What foreign ids are called here: users, groups, ...")] = None,
+) -> None:
+    """Turn rules of others into rules of ours; what cannot be said the same way is refused, with its place."""
+    from console.files import read_file, write_new
+    from console.importers.coldcard import import_coldcard
+    from console.importers.merging import merged, read_names
+    from console.importers.tap import import_tap
+    from console.policy.draft import read_written
+    from console.policy.text import MAX_TEXT_BYTES, parse_written, read_text, write_text
+
+    importers = {"tap": import_tap, "coldcard": import_coldcard}
+    if kind not in importers:
+        raise typer.BadParameter("expected tap or coldcard", param_hint="KIND")
+    text = read_file(file, MAX_TEXT_BYTES).decode(errors="replace")
+    found = importers[kind](text, file.name, read_names(names))
+    written = write_text(merged(read_written(base).value, found))
+    policy = parse_written(read_text(written, out.name))
+    write_new(out, written.encode())
+    value: dict[str, Json] = {
+        "policy_hash": policy.hash.hex(),
+        "rules": len(policy.rules),
+        "file": str(out),
+        "notes": list(found.notes),
+    }
+    invocation(context).output.done(value, f"{len(policy.rules)} rules written to {out}", *found.notes)
+
+
 def _places(called: Invocation, draft: Draft) -> tuple[WalletKeys, ...]:
     """Return where the pinned genesis puts keys; nothing for who has no settings at all."""
     from console.config import default_path

@@ -72,16 +72,21 @@ class Reason:
 
 def reason_for(term: Term, subject: Subject, policy: Policy) -> Reason:
     """Return what `term` says of `subject`, as a tree with every matcher answered."""
-    outcome = _OUTCOMES[holds(term, subject, policy)]
     if isinstance(term, NotTerm):
-        return Reason("not", outcome, (reason_for(term.term, subject, policy),))
+        inner = reason_for(term.term, subject, policy)
+        return Reason("not", _OPPOSITE[inner.outcome], (inner,))
     if isinstance(term, AnyTerm | AllTerm):
-        word = "any of" if isinstance(term, AnyTerm) else "all of"
-        return Reason(word, outcome, tuple(reason_for(part, subject, policy) for part in term.terms))
-    return Reason(describe(term, subject, policy), outcome)
+        parts = tuple(reason_for(part, subject, policy) for part in term.terms)
+        answers = [_ANSWERS[part.outcome] for part in parts]
+        if isinstance(term, AnyTerm):
+            return Reason("any of", _OUTCOMES[_any(answers)], parts)
+        return Reason("all of", _OUTCOMES[_all(answers)], parts)
+    return Reason(describe(term, subject, policy), _OUTCOMES[holds(term, subject, policy)])
 
 
 _OUTCOMES = {True: Outcome.TRUE, False: Outcome.FALSE, None: Outcome.UNKNOWN}
+_ANSWERS = {outcome: answer for answer, outcome in _OUTCOMES.items()}
+_OPPOSITE = {Outcome.TRUE: Outcome.FALSE, Outcome.FALSE: Outcome.TRUE, Outcome.UNKNOWN: Outcome.UNKNOWN}
 
 
 def holds(term: Term, subject: Subject, policy: Policy) -> bool | None:

@@ -56,7 +56,7 @@ def _fits(rule: Rule, asked: Transfer) -> bool:
 
 def _fits_all(rule: Rule) -> bool:
     is_open = rule["operators"].get("wildcard") == "*" and rule["src"]["ids"][0][0] == rule["dst"]["ids"][0][0] == "*"
-    return is_open and rule["dstAddressType"] == "*" and rule["amount"] == "0"
+    return bool(is_open and rule["dstAddressType"] == "*" and rule["amount"] == "0")
 
 
 def _payee_fits(rule: Rule, name: str | None) -> bool:

@@ -342,3 +342,18 @@ def test_world_coin_when_asked_then_holds_enough() -> None:
     """The tests' coins cover the largest payment that the tests make."""
     assert COIN_SATS > 41_000_000
     assert isinstance(World(GENESIS).spend(World(GENESIS).withdrawal()), Spend)
+
+
+def test_judge_given_a_rule_with_local_conf_wants_this_withdrawal_confirmed_here() -> None:
+    """Nothing that a coordinator carries stands in for somebody at the machine."""
+    world = World(make_genesis(PAY, rule("here", "require", {}, {"local_conf": True})))
+    asked = world.withdrawal()
+    bundle = parse_bundle(world.spend(asked).bundle().to_bytes())
+
+    def said(confirmed: frozenset[bytes]) -> Judged:
+        me, now = Pinned(world.genesis, "alpha"), Moment(world.now, 0)
+        return judge(bundle, me, start(world.genesis), now, (), world.book, (), confirmed)
+
+    assert code(said(frozenset())) == "LOCAL_CONF_MISSING"
+    assert code(said(frozenset({bytes(32)}))) == "LOCAL_CONF_MISSING"
+    assert isinstance(said(frozenset({asked.digest})).outcome, Cleared)
