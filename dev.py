@@ -3,7 +3,8 @@
 
 Stands on the standard library alone (Python 3.11+), because it is what makes everything else available: it creates
 `.venv`, installs the hash-locked sets of deploy/locks/ and hands over to the program that was asked for. It uses uv
-when it finds it and never needs it. It installs nothing outside `.venv`, except, as root on Debian, python3-venv.
+when it finds it and never needs it. It installs nothing outside `.venv`, except, as root on Debian, python3-venv and,
+for `test`, the programs of SYSTEM_PARTS.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ BASELINE = "tests/protos/baseline.binpb"
 OLDEST_PYTHON = (3, 11)  # what Debian 12 has; the locks are resolved from here upwards
 LOCK_SETS = ("dev", "build", "offline", "signer", "coordinator", "console", "demo")  # dev first: it pins the others
 SUPERSETS = {"demo": ("demo", "dev"), "dev": ("dev",)}  # what may stand in for a set that is wanted
+SYSTEM_PARTS = {"electrum": "electrum"}  # program -> Debian package: peers that tests run and no lock can hold
 USAGE_ERROR = 2
 
 
@@ -113,6 +115,31 @@ def install_ensurepip() -> None:
             f"This Python has no ensurepip. Install it (`apt-get install {package}`), or uv, and try again."
         )
     say(f"apt-get install {package}: this Python has no ensurepip")
+    apt_install(package)
+
+
+def ensure_system_parts() -> None:
+    """Install the programs of others that tests run, where root and apt-get are there and they are not.
+
+    What fails is said and left in KEYTURN_MISSING_<PROGRAM>: the tests that need it fail with it, the others run.
+    """
+    for program, package in SYSTEM_PARTS.items():
+        if shutil.which(program) or os.geteuid() != 0 or shutil.which("apt-get") is None:
+            continue
+        say(f"apt-get install {package}: tests run {program}")
+        try:
+            with (ROOT / "dev.py").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # as in `ensure`
+                if shutil.which(program) is None:
+                    apt_install(package)
+        except subprocess.CalledProcessError as error:
+            reason = f"no {program}: exit code {error.returncode} from: {' '.join(error.cmd)}"
+            say(reason)
+            os.environ[f"KEYTURN_MISSING_{program.upper()}"] = reason
+
+
+def apt_install(package: str) -> None:
+    """Install a Debian package and only what it depends on. Raises CalledProcessError, after apt-get has said why."""
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     command = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", package]
     first = subprocess.run(command, env=quiet, stdin=subprocess.DEVNULL, capture_output=True, check=False)
@@ -131,7 +158,9 @@ def demo(arguments: argparse.Namespace) -> int:
 
 def test(arguments: argparse.Namespace) -> int:
     """Run the tests; what stands after `--` goes to pytest."""
-    return become(ensure("dev"), "pytest", arguments.rest)
+    python = ensure("dev")
+    ensure_system_parts()
+    return become(python, "pytest", arguments.rest)
 
 
 def bench(arguments: argparse.Namespace) -> int:

@@ -143,6 +143,87 @@ def test_ensurepip_missing_given_no_root_says_what_to_install(monkeypatch: pytes
         dev.install_ensurepip()
 
 
+@pytest.fixture
+def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a PATH folder with nothing in it but an apt-get that notes its arguments and fails; root asks."""
+    for program in dev.SYSTEM_PARTS:
+        monkeypatch.setenv(f"KEYTURN_MISSING_{program.upper()}", "")  # so that it is put back, whatever a test leaves
+        monkeypatch.delenv(f"KEYTURN_MISSING_{program.upper()}")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    put_program(tmp_path / "apt-get", f'echo "$@" >> {tmp_path}/asked; exit 100')
+    return tmp_path
+
+
+def put_program(path: Path, script: str) -> None:
+    """Write a program."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def asked(folder: Path) -> list[str]:
+    """Return what the folder's apt-get was asked for, its first word of each call."""
+    path = folder / "asked"
+    return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def missing() -> list[str]:
+    """Return what the tests will hear about programs that could not be installed."""
+    return [value for name, value in os.environ.items() if name.startswith("KEYTURN_MISSING_")]
+
+
+def test_system_parts_given_the_programs_asks_apt_for_nothing(apt: Path) -> None:
+    """A second call starts at once."""
+    for program in dev.SYSTEM_PARTS:
+        put_program(apt / program, "true")
+
+    dev.ensure_system_parts()
+
+    assert asked(apt) == []
+    assert missing() == []
+
+
+def test_system_parts_given_no_root_asks_apt_for_nothing(apt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the tests that need them are skipped, with their reason."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    dev.ensure_system_parts()
+
+    assert asked(apt) == []
+    assert missing() == []
+
+
+def test_system_parts_given_no_apt_goes_on(apt: Path) -> None:
+    """Root on another distribution: no error either."""
+    (apt / "apt-get").unlink()
+
+    dev.ensure_system_parts()
+
+    assert missing() == []
+
+
+def test_system_parts_given_an_apt_that_fails_tells_the_tests_and_goes_on(
+    apt: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lists are fetched once in between; the reason is printed and left for the tests that need the program."""
+    dev.ensure_system_parts()
+
+    assert asked(apt) == ["install", "update"]
+    assert [reason.partition(":")[0] for reason in missing()] == [f"no {program}" for program in dev.SYSTEM_PARTS]
+    assert missing()[0] in capsys.readouterr().err
+
+
+def test_system_parts_given_an_apt_that_works_installs_only_what_is_needed(apt: Path) -> None:
+    """One call for each program, nothing recommended."""
+    put_program(apt / "apt-get", f'echo "$@" >> {apt}/asked')
+
+    dev.ensure_system_parts()
+
+    assert len(asked(apt)) == len(dev.SYSTEM_PARTS)
+    assert "--no-install-recommends" in (apt / "asked").read_text()
+    assert missing() == []
+
+
 def test_lock_given_no_uv_says_where_to_get_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
