@@ -1,0 +1,240 @@
+"""Change the code a little, thousands of times; see whether tests notice: `python3 dev.py soak mutants [GROUP ...]`.
+
+Each group of modules has tests that must fail for at least 90 % of its mutants (mutmut makes and runs them, in a copy
+of this tree outside of it). Without a GROUP: psbt, facts, signatures. docs/mutation.md is written anew: the figures,
+and every survivor with the reason that stood beside it there, or `OPEN` where nobody has judged it yet. `--json` prints
+one line for machines. Exit 0: all groups reach 90 %; 1: some do not; 2: could not measure.
+
+mutmut changes what functions do, not decorated ones (properties, `@contextmanager`), nor what a module does when it is
+loaded. A mutant that no test runs counts as a survivor; one that never ends counts as noticed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from ast import FunctionDef, parse, unparse, walk
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks._measure import Goal, report
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "mutation.md"
+TARGET_PERCENT = 90
+PACKAGES = ("console", "coordinator", "custody", "deploy", "signer_node", "tests")  # tests import from all of them
+OPEN = "OPEN: not judged yet"
+NEAR = 30  # characters: enough to find the place in its function
+KILLED, TIMED_OUT, NO_TESTS = "killed", "timed out", "not run by any test"
+_OUTCOMES = {1: KILLED, 3: KILLED, 33: NO_TESTS, 5: NO_TESTS, 36: TIMED_OUT, 24: TIMED_OUT, 152: TIMED_OUT}
+_SURVIVOR = re.compile(r"- (?P<mutant>.+``)\. (?P<reason>.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Modules that are changed, and the tests that must notice. Both are paths or globs of the tree."""
+
+    name: str
+    sources: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the mutants of a group. survivors: "module.function: ``before`` became ``after``" each."""
+
+    group: str
+    mutants: int
+    killed: int
+    timed_out: int
+    survivors: tuple[str, ...]
+    seconds: int
+
+    @property
+    def percent(self) -> float:
+        """How many of a hundred were noticed."""
+        return 100 * (self.killed + self.timed_out) / self.mutants
+
+
+GROUPS = {
+    group.name: group
+    for group in (
+        Group(
+            "psbt",
+            ("custody/psbt.py", "custody/psbt_fields.py", "custody/psbt_v2.py", "custody/psbt_skim.py"),
+            ("tests/unit/test_psbt_*.py",),
+        ),
+        Group(
+            "facts",
+            ("custody/facts.py", "custody/claims.py"),
+            ("tests/unit/test_facts*.py",),
+        ),
+        Group(
+            "signatures",
+            ("custody/signatures.py", "custody/sighash.py", "custody/finalise.py", "custody/updater.py"),
+            ("tests/unit/test_signatures*.py", "tests/unit/test_sighash.py"),
+        ),
+        Group("policy", ("custody/policy/*.py",), ("tests/unit/test_policy_*.py",)),
+        Group("decide", ("custody/decide.py",), ("tests/unit/test_decide*.py",)),
+        Group(
+            "approval",
+            ("custody/approval.py", "custody/people.py"),
+            ("tests/unit/test_approval*.py", "tests/unit/test_people.py"),
+        ),
+    )
+}
+USUAL = ("psbt", "facts", "signatures")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the groups one after another; print a line for each, write the page, return the exit code."""
+    names = [argument for argument in arguments if argument != "--json"] or list(USUAL)
+    if unknown := [name for name in names if name not in GROUPS]:
+        print(f"no such group: {', '.join(unknown)}. There are: {', '.join(GROUPS)}", file=sys.stderr)
+        return 2
+    outcomes = []
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+            outcome = run_group(GROUPS[name], Path(folder))
+        if outcome is None:
+            return 2
+        print(line_of(outcome), file=sys.stderr, flush=True)
+        outcomes.append(outcome)
+    old = PAGE.read_text() if PAGE.is_file() else ""
+    PAGE.write_text(page(outcomes, old))
+    goals = [Goal(f"{found.group}: mutants noticed, in %", found.percent, f">= {TARGET_PERCENT}") for found in outcomes]
+    return report("mutants", goals, as_json="--json" in arguments)
+
+
+def run_group(group: Group, folder: Path) -> Outcome | None:
+    """Make and run the mutants of `group` in `folder`; None, and mutmut's own words on stderr, where that failed."""
+    began = time.monotonic()
+    copy_tree(group, folder)
+    command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", "1"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # else: the real tree
+    done = subprocess.run(  # noqa: S603  # our own tool
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    found = dict(read_outcomes(folder))
+    if done.returncode != 0 or not found or None in found.values():
+        print(done.stdout[-4_000:], done.stderr[-4_000:], file=sys.stderr)
+        return None
+    counted = Counter(found.values())
+    killed, timed_out = counted[KILLED], counted[TIMED_OUT]
+    alive = [name for name, outcome in found.items() if outcome not in (KILLED, TIMED_OUT)]
+    seconds = round(time.monotonic() - began)
+    return Outcome(group.name, len(found), killed, timed_out, tuple(sorted(told(folder, alive))), seconds)
+
+
+def copy_tree(group: Group, folder: Path) -> None:
+    """Copy what the tests of `group` need into `folder`, with the configuration that mutmut reads there."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    settings: dict[str, Sequence[str] | float] = {
+        "source_paths": ["custody"],
+        "only_mutate": group.sources,
+        "also_copy": [package for package in PACKAGES if package != "custody"],
+        "pytest_add_cli_args_test_selection": sorted(
+            str(path.relative_to(ROOT)) for pattern in group.tests for path in ROOT.glob(pattern)
+        ),
+        "pytest_add_cli_args": ["-p", "no:hypothesispytest", "-W", "ignore"],
+        "timeout_multiplier": 5.0,
+        "timeout_constant": 2.0,  # seconds; a shared machine stands still for one now and then
+    }
+    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
+    written = (ROOT / "pyproject.toml").read_text() + "\n[tool.mutmut]\n" + "\n".join(lines) + "\n"
+    (folder / "pyproject.toml").write_text(written)
+
+
+def read_outcomes(folder: Path) -> Iterator[tuple[str, str | None]]:
+    """Yield each mutant's name and what became of it; None where it was not run."""
+    for path in sorted((folder / "mutants" / "custody").rglob("*.meta")):
+        for name, code in json.loads(path.read_text())["exit_code_by_key"].items():
+            yield name, None if code is None else _OUTCOMES.get(abs(code), "survived")
+
+
+def told(folder: Path, names: Iterable[str]) -> Iterator[str]:
+    """Yield, for each mutant of `names`, the function it is in and the lines that differ."""
+    bodies: dict[str, dict[str, str]] = {}
+    for name in names:
+        module, _, mutant = name.rpartition(".")
+        if module not in bodies:
+            bodies[module] = bodies_of(folder / "mutants" / module_path(folder, module))
+        original = mutant.partition("__mutmut_")[0]
+        before, after = bodies[module][f"{original}__mutmut_orig"], bodies[module][mutant]
+        removed, added = differing(before, after)
+        function = original.removeprefix("x_").removeprefix("xǁ").replace("ǁ", ".")
+        yield f"{module}.{function}: ``{removed}`` became ``{added}``"
+
+
+def differing(before: str, after: str) -> tuple[str, str]:
+    """Return where two texts differ, with `NEAR` more characters of each around it, in one line."""
+    start = same_beginning(before, after)
+    end = same_beginning(before[start:][::-1], after[start:][::-1])
+    removed, added = (" ".join(text[max(0, start - NEAR) : len(text) - end + NEAR].split()) for text in (before, after))
+    return removed, added
+
+
+def same_beginning(one: str, other: str) -> int:
+    """Return how many characters two texts begin with alike."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def module_path(folder: Path, module: str) -> str:
+    """Return the path of `module`, which may be a package."""
+    path = module.replace(".", "/")
+    return f"{path}/__init__.py" if (folder / path).is_dir() else f"{path}.py"
+
+
+def bodies_of(path: Path) -> dict[str, str]:
+    """Return the text of each function of a module that mutmut wrote, without its name."""
+    functions = [node for node in walk(parse(path.read_text())) if isinstance(node, FunctionDef)]
+    return {node.name: unparse(node).replace(node.name, "", 1) for node in functions if "__mutmut_" in node.name}
+
+
+def line_of(found: Outcome) -> str:
+    """Return the figures of one group as a row of the page's table."""
+    figures = (found.mutants, found.killed, found.timed_out, len(found.survivors), f"{found.percent:.1f} %")
+    return f"| {found.group} | {' | '.join(map(str, figures))} | {found.seconds} |"
+
+
+def page(outcomes: Sequence[Outcome], old: str) -> str:
+    """Return docs/mutation.md: groups that were not run stay as they stand in `old`, and so do reasons."""
+    rows = {match["name"]: match[0] for match in re.finditer(r"^\| (?P<name>\w+) \| \d.*$", old, re.MULTILINE)}
+    sections = {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in old.split("\n## ")[1:]}
+    reasons = {match["mutant"]: match["reason"] for match in map(_SURVIVOR.fullmatch, old.splitlines()) if match}
+    for found in outcomes:
+        rows[found.group] = line_of(found)
+        sections[found.group] = survivors_of(found, reasons)
+    names = [name for name in GROUPS if name in rows]
+    head = [
+        "# Mutation tests",
+        "",
+        "Made by `python3 dev.py soak mutants [GROUP ...]`, which says in its own text what is counted. Each survivor",
+        "stands here with the reason why it may live; a reason is written by hand and kept by the next run.",
+        "",
+        "| Group | Mutants | Killed | Timed out | Survived | Noticed | Seconds |",
+        "|---|---|---|---|---|---|---|",
+        *(rows[name] for name in names),
+    ]
+    parts = ["\n".join(head), *(f"## {name}\n\n{sections.get(name, '')}".strip() for name in names)]
+    return "\n\n".join(parts) + "\n"
+
+
+def survivors_of(found: Outcome, reasons: Mapping[str, str]) -> str:
+    """Return the list of survivors of one group, each with its reason."""
+    modules = ", ".join(f"`{source}`" for source in GROUPS[found.group].sources)
+    listed = [f"- {mutant}. {reasons.get(mutant, OPEN)}" for mutant in found.survivors]
+    return f"{modules}\n\n" + ("\n".join(listed) or "None survived.")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
