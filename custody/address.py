@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from custody.base58 import decode_check, encode_check
 from custody.errors import MalformedError
 from custody.wallet import Network
@@ -15,6 +17,7 @@ _CHECKSUM_CHARS = 6
 _BASE58_KINDS = {0x00: (True, "p2pkh"), 0x05: (True, "p2sh"), 0x6F: (False, "p2pkh"), 0xC4: (False, "p2sh")}
 
 
+@lru_cache(maxsize=1_024)  # a payee is compared by followers, by judges and by whoever shows it
 def script_of(address: str, network: Network) -> bytes:
     """Return the scriptPubKey that `address` stands for on `network`.
 

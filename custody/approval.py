@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from custody.canonical import Json, decode, encode, tagged_hash
 from custody.errors import MalformedError
@@ -42,7 +43,7 @@ class Approval:
     @property
     def digest(self) -> bytes:
         """32 bytes: what a RELEASE names."""
-        return tagged_hash(Kind.APPROVAL.value, encode(self.to_json()))
+        return _digest_of(self)
 
     def to_json(self) -> Json:
         """Return the statement that the approver signs."""
@@ -59,6 +60,11 @@ class Approval:
         return statement
 
 
+@lru_cache(maxsize=1_024)  # as withdrawals', and each has several approvals
+def _digest_of(approval: Approval) -> bytes:
+    return tagged_hash(Kind.APPROVAL.value, encode(approval.to_json()))
+
+
 def read_approval(signed: Signed) -> Approval:
     """Return the approval inside `signed`; whose signature it bears is not judged here.
 
@@ -67,7 +73,12 @@ def read_approval(signed: Signed) -> Approval:
     """
     if signed.kind is not Kind.APPROVAL:
         raise MalformedError("STATEMENT_KIND", f"expected an approval, found {signed.kind.name}")
-    fields = Fields(decode(signed.raw), "approval")
+    return _read(signed.raw)
+
+
+@lru_cache(maxsize=1_024)
+def _read(raw: bytes) -> Approval:
+    fields = Fields(decode(raw), "approval")
     decision_text = fields.text("decision")
     decision = next((d for d in Decision if d.value == decision_text), None)
     if decision is None:

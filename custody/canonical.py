@@ -32,10 +32,7 @@ def encode(value: Json) -> bytes:
             surrogate or too deep a value.
     """
     _check(value, MAX_DEPTH)
-    try:
-        return _ENCODER.encode(value).encode()
-    except UnicodeEncodeError as error:
-        raise MalformedError("NOT_CANONICAL_VALUE", "expected valid Unicode, found a lone surrogate") from error
+    return _encoded(value)
 
 
 def decode(raw: bytes) -> Json:
@@ -45,12 +42,12 @@ def decode(raw: bytes) -> Json:
         MalformedError: NOT_JSON, DUPLICATE_KEY, NOT_CANONICAL_VALUE or NOT_CANONICAL (a second spelling).
     """
     try:
-        value: Json = json.loads(
-            raw.decode(), object_pairs_hook=_unique_keys, parse_float=_no_float, parse_constant=_no_float
-        )
+        value: Json = _DECODER.decode(raw.decode())
     except (ValueError, RecursionError) as error:
         raise MalformedError("NOT_JSON", f"expected canonical JSON: {type(error).__name__}") from error
-    if encode(value) != raw:
+    if not _is_plain(raw):
+        _check(value, MAX_DEPTH)
+    if _encoded(value) != raw:
         raise MalformedError(
             "NOT_CANONICAL", "expected the RFC 8785 encoding, found another spelling of the same value"
         )
@@ -67,6 +64,23 @@ def _tag_prefix(tag: str) -> bytes:
     return hashlib.sha256(tag.encode()).digest() * 2
 
 
+def _encoded(value: Json) -> bytes:
+    try:
+        return _ENCODER.encode(value).encode()
+    except UnicodeEncodeError as error:
+        raise MalformedError("NOT_CANONICAL_VALUE", "expected valid Unicode, found a lone surrogate") from error
+
+
+def _is_plain(raw: bytes) -> bool:
+    """Return whether `_check` has nothing to find in what `_DECODER` made of `raw`; False says only "look".
+
+    Without a letter beyond ASCII or an escape every key is ASCII, without the word there is no null, and what opens
+    fewer objects and lists than may be nested nests fewer. Integers and floats the decoder judges itself.
+    """
+    shallow = raw.count(b"{") + raw.count(b"[") < MAX_DEPTH
+    return shallow and raw.isascii() and b"\\" not in raw and b"null" not in raw
+
+
 def _unique_keys(pairs: list[tuple[str, Json]]) -> Mapping[str, Json]:
     value = dict(pairs)
     if len(value) != len(pairs):
@@ -76,6 +90,18 @@ def _unique_keys(pairs: list[tuple[str, Json]]) -> Mapping[str, Json]:
 
 def _no_float(text: str) -> NoReturn:
     raise MalformedError("NOT_CANONICAL_VALUE", f"expected whole numbers, found {text[:20]}")
+
+
+def _safe_integer(text: str) -> int:
+    if not -MAX_SAFE_INTEGER <= (number := int(text)) <= MAX_SAFE_INTEGER:
+        raise MalformedError("NOT_CANONICAL_VALUE", f"expected an integer inside 2^53 - 1, found {text[:20]}")
+    return number
+
+
+# Made once, as `_ENCODER`. What it makes holds no float, and no integer that is not safe.
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_keys, parse_int=_safe_integer, parse_float=_no_float, parse_constant=_no_float
+)
 
 
 def _check(value: Json, depth: int) -> None:

@@ -201,9 +201,14 @@ def parse_entry(raw: bytes) -> MoneyEntry:
     Raises:
         MalformedError: ENTRY_TOO_LARGE, ENTRY_KIND, or what its fields say.
     """
-    if len(raw) > MAX_ENTRY_BYTES:
-        raise MalformedError("ENTRY_TOO_LARGE", f"expected at most {MAX_ENTRY_BYTES} bytes, found {len(raw)}")
-    fields = Fields(decode(raw), "entry")
+    _check_size(len(raw))
+    return read_entry(decode(raw), len(raw))
+
+
+def read_entry(value: Json, size: int) -> MoneyEntry:
+    """Return the entry whose canonical bytes, `size` of them, `decode` made `value` of. Raises as `parse_entry`."""
+    _check_size(size)
+    fields = Fields(value, "entry")
     kind_text = fields.text("kind")
     kind = next((k for k in EntryKind if k.value == kind_text), None)
     if kind is None:
@@ -217,6 +222,11 @@ def parse_entry(raw: bytes) -> MoneyEntry:
     )
     fields.done()
     return entry
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_ENTRY_BYTES:
+        raise MalformedError("ENTRY_TOO_LARGE", f"expected at most {MAX_ENTRY_BYTES} bytes, found {size}")
 
 
 def _read_body(kind: EntryKind, fields: Fields) -> Body:

@@ -261,8 +261,12 @@ def settled(state: State, t: int) -> State:
 
 def append(state: State, raw: bytes, statements: Mapping[bytes, Signed]) -> State:
     """Return the state after one more entry, for whoever keeps the log himself; a follower calls `advance`."""
+    return append_parsed(state, parse_entry(raw), leaf_hash(raw), statements)
+
+
+def append_parsed(state: State, entry: MoneyEntry, leaf: bytes, statements: Mapping[bytes, Signed]) -> State:
+    """Return the state after `entry`, whose leaf hash (32 bytes) the caller has at hand."""
     index = state.size
-    entry = parse_entry(raw)
     if entry.event_size < state.event_size:
         raise IntegrityError("EVENT_SIZE", f"expected event_size >= {state.event_size}, found {entry.event_size}")
     named: dict[bytes, Signed] = {}
@@ -275,7 +279,7 @@ def append(state: State, raw: bytes, statements: Mapping[bytes, Signed]) -> Stat
     else:
         pending = Pending(index, entry, named)
         state = replace(_count_at_once(state, pending), tail=(*state.tail, pending))
-    return replace(state, frontier=state.frontier.append(leaf_hash(raw)), event_size=entry.event_size)
+    return replace(state, frontier=state.frontier.append(leaf), event_size=entry.event_size)
 
 
 def _settle_all(state: State, entry: MoneyEntry) -> State:

@@ -8,7 +8,7 @@ takes the entry's own time where T says no.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from custody.approval import Approval, read_approval
@@ -32,7 +32,9 @@ from custody.interval import Interval
 from custody.once import pays_once
 from custody.people import verify_people
 from custody.policy import Policy
-from custody.policy.budgets import FamilySpend, longest_window_s
+from custody.policy.budgets import Spent
+from custody.policy.match import leaves
+from custody.policy.terms import DestinationClass, DestinationTerm
 from custody.psbt import Psbt
 from custody.release import release_of, vsize_of_release_vb
 from custody.statements import Signed
@@ -46,12 +48,14 @@ ENTRY_TIME_TOLERANCE_S = 600  # protocol.md "WITNESS": an entry's own time may d
 class History:
     """The admissible releases so far, found by what they can stand against: a log of years is replayed in one pass."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy) -> None:
+        self._spent = Spent(policy)
+        self._asks_for_own: dict[bytes, bool] = {}  # by the policy's hash
         self._by_name: dict[tuple[str, str], list[Released]] = defaultdict(list)
         self._by_digest: dict[bytes, list[Released]] = defaultdict(list)
         self._by_superseded: dict[bytes, list[Released]] = defaultdict(list)
         self._by_payment: dict[tuple[bytes, int], list[Released]] = defaultdict(list)
-        self._families: dict[bytes, tuple[FamilySpend, tuple[Released, ...]]] = {}  # latest release last
+        self._by_family: dict[bytes, list[Released]] = defaultdict(list)
         self._highest: dict[bytes, int] = {}
 
     def add(self, released: Released) -> None:
@@ -63,9 +67,8 @@ class History:
             self._by_superseded[digest].append(released)
         for payment in {(p.script, int(p.amount)) for p in release.payments}:
             self._by_payment[payment].append(released)
-        spend, members = self._families.pop(release.family, (FamilySpend(release.family, (), 0), ()))
-        spend = FamilySpend(release.family, (*spend.releases, release), max(spend.latest_t, released.t))
-        self._families[release.family] = (spend, (*members, released))
+        self._by_family[release.family].append(released)
+        self._spent = self._spent.add(release, released.t)
         highest = max((index for index, _ in release.change), default=-1)
         self._highest[release.wallet_id] = max(self._highest.get(release.wallet_id, -1), highest)
 
@@ -78,7 +81,7 @@ class History:
         found = [
             *self._by_name.get((withdrawal.initiator, withdrawal.withdrawal_id), ()),
             *self._by_superseded.get(withdrawal.digest, ()),
-            *self._families.get(release.family, (None, ()))[1],
+            *self._by_family.get(release.family, ()),
         ]
         for digest in withdrawal.relation.digests:
             found += self._by_digest.get(digest, ())
@@ -86,19 +89,18 @@ class History:
             found += self._by_payment.get((payment.script, int(payment.amount)), ())
         return tuple(sorted({released.index: released for released in found}.values(), key=lambda r: r.index))
 
-    def families(self, policy: Policy, at: int, own: bytes) -> tuple[FamilySpend, ...]:
-        """Return the families that a budget of `policy` may still count at `at`, and the family `own`."""
-        window = longest_window_s(policy)
-        return tuple(self._recent(None if window is None else at - window - 2 * ENTRY_TIME_TOLERANCE_S, own))
+    def spent(self, policy: Policy) -> Spent:
+        """Return the releases so far as the budgets of `policy` count them."""
+        self._spent = self._spent.under(policy)
+        return self._spent
 
-    def _recent(self, since: int | None, own: bytes) -> Iterator[FamilySpend]:
-        if own in self._families:
-            yield self._families[own][0]
-        for family, (spend, _) in reversed(self._families.items()):
-            if since is not None and spend.latest_t < since:
-                return
-            if family != own:
-                yield spend
+    def asks_for_own(self, policy: Policy) -> bool:
+        """Return whether a rule asks which payees are wallets of ours: to tell, a thousand scripts are derived."""
+        if policy.hash not in self._asks_for_own:
+            terms = (leaf for rule in policy.rules for leaf in leaves(rule.match))
+            kinds = {term.kind for term in terms if isinstance(term, DestinationTerm)}
+            self._asks_for_own[policy.hash] = bool(kinds & {DestinationClass.INTERNAL, DestinationClass.ONE_TIME})
+        return self._asks_for_own[policy.hash]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,22 +174,21 @@ def judge_again(logged: Logged, history: History, papers: Papers) -> Facts | Ref
         withdrawal=withdrawal,
         facts=facts,
         approvals=approvals,
-        families=(),
+        families=history.spent(policy),
         family=release.family,
         time=Interval(logged.t, logged.t),
         t_release=logged.t,
-        own_scripts=own_payees(facts, book),
+        own_scripts=own_payees(facts, book) if history.asks_for_own(policy) else None,
     )
-    refused = _judge_at(logged.t, case, state, history)
+    refused = _judge_at(logged.t, case, state)
     if refused is None or not logged.is_dated or logged.entry.time == logged.t:
         return refused or facts
-    return facts if _judge_at(logged.entry.time, case, state, history) is None else refused
+    return facts if _judge_at(logged.entry.time, case, state) is None else refused
 
 
-def _judge_at(at: int, case: Case, state: State, history: History) -> Refused | None:
+def _judge_at(at: int, case: Case, state: State) -> Refused | None:
     """Return what rules and payments so far say at `at` (UTC seconds)."""
-    families = history.families(state.policy, at, case.family)
-    decision = decide(state.policy, replace(case, time=Interval(at, at), families=families))
+    decision = decide(state.policy, replace(case, time=Interval(at, at)))
     if isinstance(decision, Deny):
         return decision.refused
     if not isinstance(decision, Allow):

@@ -26,7 +26,7 @@ from custody.errors import CustodyError, MalformedError, Refused
 from custody.facts import Facts
 from custody.fields import Fields
 from custody.finalise import signatures_in
-from custody.follow import State, append, governed, open_money_checkpoint, settled, start, time_of
+from custody.follow import State, append_parsed, governed, open_money_checkpoint, settled, start, time_of
 from custody.genesis import Genesis, check_signed, parse_genesis
 from custody.key_times import keys_under, later_keys
 from custody.psbt import MAGIC, Psbt, parse
@@ -133,7 +133,7 @@ class _Replay:
         self._finals: dict[tuple[bytes, bytes], _Final] = {}
         self._receipts: list[tuple[int, Signed]] = []
         self._has_pruned = False
-        self._history = History()
+        self._history = History(genesis.policy)
         self._waiting: list[tuple[int, MoneyEntry, Release, State]] = []
         self._found: dict[tuple[bytes, bytes], _Found] = {}
         self._stops: list[tuple[int, StopStatement]] = []  # with the size of the event log in front of each
@@ -143,8 +143,9 @@ class _Replay:
         """Return the first violation."""
         self._read_bodies()
         self._read_events()
+        parsed = self._export.money
         for index, raw in enumerate(self._export.entries[Log.MONEY]):
-            self._take(index, raw)
+            self._take(index, raw, parsed[index] if parsed else None)
         self._state = settled(self._state, self._tail_time())
         self._settle()
         for index, receipt in self._receipts:
@@ -199,12 +200,13 @@ class _Replay:
             verdict = Verdict(VerdictKind.POLICY_VIOLATION, detail, Log.EVENT, index, withdrawal=digest)
             raise _Stopped(verdict) from error
 
-    def _take(self, index: int, raw: bytes) -> None:
+    def _take(self, index: int, raw: bytes, parsed: MoneyEntry | None) -> None:
         """Follow one entry; what it settles is judged."""
         before = self._state
         try:
-            entry = parse_entry(raw)
-            self._state = append(before, raw, self._statements)
+            entry = parsed or parse_entry(raw)
+            leaf = self._export.leaves[Log.MONEY][index]
+            self._state = append_parsed(before, entry, leaf, self._statements)
         except CustodyError as error:
             raise _Stopped(_modified(Log.MONEY, index, error)) from error
         if isinstance(entry.body, Release):

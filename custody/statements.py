@@ -128,24 +128,39 @@ class Signed:
     @staticmethod
     def from_json(value: Json) -> Signed:
         """Read `to_json` back. Raises MalformedError for any other shape."""
+        return Signed._read(value, b"")
+
+    @staticmethod
+    def from_bytes(raw: bytes) -> Signed:
+        """Read `to_bytes` back."""
+        return Signed.from_canonical(decode(raw), raw)
+
+    @staticmethod
+    def from_canonical(value: Json, raw: bytes) -> Signed:
+        """Read `to_json` back. raw: the canonical bytes of `value`, as `decode` took them or as part of what it took.
+
+        The statement is not encoded again: it stands in `raw`, behind the last key.
+        """
+        return Signed._read(value, raw)
+
+    @staticmethod
+    def _read(value: Json, canonical: bytes) -> Signed:
         fields = Fields(value, "signed")
         kind_text = fields.text("kind")
         kind = next((k for k in Kind if k.value == kind_text), None)
         if kind is None:
             raise MalformedError("STATEMENT_KIND", f"expected a known kind, found {kind_text[:40]!r}")
-        raw = encode(fields.any("statement"))
+        statement = fields.any("statement")
         endorsements = tuple(
             Endorsement.from_fields(Fields(item, "endorsement")) for item in fields.items("endorsements", 64)
         )
         fields.done()
+        # Endorsements, which stand in front, hold hex and names of algorithms: this is the first place where these bytes can be.
+        _, _, behind = canonical.partition(b'"kind":"' + kind_text.encode() + b'","statement":')
+        raw = behind[:-1] if canonical else encode(statement)
         if len(raw) > MAX_STATEMENT_BYTES:
             raise MalformedError("STATEMENT_TOO_LARGE", f"expected at most {MAX_STATEMENT_BYTES} bytes")
         return Signed(kind, raw, endorsements)
-
-    @staticmethod
-    def from_bytes(raw: bytes) -> Signed:
-        """Read `to_bytes` back."""
-        return Signed.from_json(decode(raw))
 
 
 def sign(kind: Kind, statement: Json, seed: bytes) -> Signed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from custody.canonical import Json, decode, encode, tagged_hash
 from custody.errors import MalformedError
@@ -110,7 +111,7 @@ class Withdrawal:
     @property
     def digest(self) -> bytes:
         """32 bytes: what approvals, entries and signers name."""
-        return tagged_hash(Kind.WITHDRAWAL.value, encode(self.to_json()))
+        return _digest_of(self)
 
     def to_json(self) -> Json:
         """Return the statement that the initiator signs."""
@@ -132,6 +133,11 @@ class Withdrawal:
         return statement
 
 
+@lru_cache(maxsize=64)  # one judgement asks for it a dozen times, and encoding is most of its cost
+def _digest_of(withdrawal: Withdrawal) -> bytes:
+    return tagged_hash(Kind.WITHDRAWAL.value, encode(withdrawal.to_json()))
+
+
 def read_withdrawal(signed: Signed) -> Withdrawal:
     """Return the withdrawal inside `signed`; whose signature it bears is not judged here.
 
@@ -140,7 +146,14 @@ def read_withdrawal(signed: Signed) -> Withdrawal:
     """
     if signed.kind is not Kind.WITHDRAWAL:
         raise MalformedError("STATEMENT_KIND", f"expected a withdrawal, found {signed.kind.name}")
-    value = decode(signed.raw)
+    return _read(signed.raw)
+
+
+@lru_cache(
+    maxsize=64
+)  # 32 MB at their largest; whoever follows the log and judges what is in it reads each several times
+def _read(raw: bytes) -> Withdrawal:
+    value = decode(raw)
     if not isinstance(value, Mapping):
         raise MalformedError("FIELD_TYPE", "withdrawal: expected an object")
     fields = Fields(value, "withdrawal")

@@ -18,6 +18,7 @@ from typing import TypeAlias
 from custody.audit.checkpoint import Log
 from custody.audit.tree import leaf_hash
 from custody.canonical import Json, decode, encode
+from custody.entries import MoneyEntry, read_entry
 from custody.errors import MalformedError
 from custody.fields import Fields
 from custody.statements import Signed
@@ -52,6 +53,7 @@ class Export:
     """What an export says; nothing in it is believed but its shape.
 
     entries: canonical bytes by log.  leaves: the leaf hash beside each.  bodies: by digest.  checkpoints: note by log.
+    money: the money log's entries once more, as `read_export` parsed them.
     """
 
     genesis: Signed
@@ -59,6 +61,7 @@ class Export:
     leaves: Mapping[Log, tuple[bytes, ...]]
     bodies: Mapping[bytes, Body]
     checkpoints: Mapping[Log, str]
+    money: tuple[MoneyEntry, ...] = ()
 
     def place(self, log: Log, index: int) -> Place:
         """Return where entry `index` of `log` stands."""
@@ -125,7 +128,7 @@ def read_body_line(line: bytes) -> Body | None:
     if not line.startswith(b'{"body":'):
         return None
     fields = Fields(decode(line), "line")
-    digest, body = fields.hex("body", 32), _read_body(fields.any("value"))
+    digest, body = fields.hex("body", 32), _read_body(fields.any("value"), line)
     if body_digest(body) != digest:
         raise ExportError(Place(-1), f"expected a body of digest {digest.hex()}")
     return body
@@ -145,11 +148,12 @@ def read_export(raw: bytes) -> Export:
     entries, leaves = {}, {}
     for log in Log:
         entries[log], leaves[log] = reader.entries(log)
+    money = tuple(reader.money)
     bodies = reader.bodies()
     checkpoints = {log: reader.checkpoint(log) for log in Log}
     if reader.at != len(lines):
         raise ExportError(Place(reader.at + 1), "expected the end after the checkpoints")
-    return Export(genesis, entries, leaves, bodies, checkpoints)
+    return Export(genesis, entries, leaves, bodies, checkpoints, money)
 
 
 def genesis_of(raw: bytes) -> Signed:
@@ -170,6 +174,7 @@ class _Lines:
     def __init__(self, lines: Sequence[bytes]) -> None:
         self._lines = lines
         self.at = 0
+        self.money: list[MoneyEntry] = []
 
     def genesis(self) -> Signed:
         place = Place(1)
@@ -189,8 +194,10 @@ class _Lines:
         while self.at < len(self._lines) and not self._follows(log):
             place = Place(self.at + 1, log, len(found))
             line = self._lines[self.at]
-            self._value(place)
+            value = self._value(place)
             found.append(_split_entry(line, len(found), log, place))
+            if log is Log.MONEY and isinstance(value, Mapping):
+                self.money.append(_money_entry(value["entry"], found[-1][0], place))
         return tuple(entry for entry, _ in found), tuple(leaf for _, leaf in found)
 
     def _follows(self, log: Log) -> bool:
@@ -207,7 +214,7 @@ class _Lines:
             fields = self._fields(place)
             try:
                 digest = fields.hex("body", 32)
-                body = _read_body(fields.any("value"))
+                body = _read_body(fields.any("value"), self._lines[place.line - 1])
                 fields.done()
             except MalformedError as error:
                 raise _as_export_error(place, error) from error
@@ -250,17 +257,27 @@ class _Lines:
         return value
 
 
+def _money_entry(value: Json, raw: bytes, place: Place) -> MoneyEntry:
+    try:
+        return read_entry(value, len(raw))
+    except MalformedError as error:
+        raise ExportError(place, str(error)) from error
+
+
 def _split_entry(line: bytes, index: int, log: Log, place: Place) -> tuple[bytes, bytes]:
     """Return the entry's canonical bytes and the leaf beside it; the line is canonical, so its own ends fix both."""
-    width = len(_entry_end(index, bytes(32), log))
-    leaf_at = len(line) - width + len(f',"index":{index},"leaf":"')
+    end = b'","log":"' + log.value.encode() + b'"}'
+    leaf_at = len(line) - len(end) - 64
+    middle = b',"index":%d,"leaf":"' % index
+    leaf_hex = line[leaf_at : -len(end)]
     try:
-        leaf = bytes.fromhex(line[leaf_at : leaf_at + 64].decode("ascii"))
+        leaf = bytes.fromhex(leaf_hex.decode("ascii"))
     except ValueError as error:
         raise ExportError(place, "expected a leaf of 32 bytes") from error
-    if not line.startswith(_ENTRY_START) or not line.endswith(_entry_end(index, leaf, log)) or len(leaf) != 32:
+    is_whole = line.startswith(_ENTRY_START) and line.endswith(end) and line.endswith(middle, 0, max(0, leaf_at))
+    if not is_whole or leaf.hex().encode() != leaf_hex or len(leaf) != 32:
         raise ExportError(place, f"expected entry {index} of the {log.value} log")
-    return line[len(_ENTRY_START) : -width], leaf
+    return line[len(_ENTRY_START) : leaf_at - len(middle)], leaf
 
 
 def _entry_end(index: int, leaf: bytes, log: Log) -> bytes:
@@ -271,9 +288,10 @@ def _body_json(body: Body) -> Json:
     return body.to_json() if isinstance(body, Signed) else base64.b64encode(body).decode()
 
 
-def _read_body(value: Json) -> Body:
+def _read_body(value: Json, line: bytes) -> Body:
+    """Return the body of a canonical line, {"body": digest, "value": value}."""
     if not isinstance(value, str):
-        return Signed.from_json(value)
+        return Signed.from_canonical(value, line[len('{"body":"') + 64 + len('","value":') : -1])
     try:
         raw = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from custody.errors import MalformedError
 
@@ -50,6 +51,7 @@ class Note:
         return tuple(line for line in self.signatures if line.name == name and line.key_id == key_id)
 
 
+@lru_cache(maxsize=256)  # a log has a dozen keys, and each of its notes asks for them
 def key_id(name: str, kind: int, public: bytes) -> bytes:
     """Return the 4 bytes that name a key in a note: sha256(name || newline || kind || public)[:4]."""
     return hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + public).digest()[:4]
@@ -61,6 +63,7 @@ def verifier_key(name: str, kind: int, public: bytes) -> str:
     return f"{check_key_name(name)}+{key_id(name, kind, public).hex()}+{encoded}"
 
 
+@lru_cache(maxsize=64)  # a checkpoint is opened, compared and read for its lines in one go
 def parse_note(text: str) -> Note:
     """Return the note whose only spelling is `text`.
 
@@ -100,7 +103,7 @@ def parse_line(text: str) -> SignatureLine:
 
 def check_key_name(name: str) -> str:
     """Return `name` where it can stand in a signature line, or refuse it with NOTE_KEY_NAME."""
-    if not 0 < len(name) <= MAX_KEY_NAME_CHARS or "+" in name or any(c.isspace() or not c.isprintable() for c in name):
+    if not 0 < len(name) <= MAX_KEY_NAME_CHARS or "+" in name or " " in name or not name.isprintable():
         raise MalformedError("NOTE_KEY_NAME", f"expected 1..{MAX_KEY_NAME_CHARS} printable characters, no space, no +")
     return name
 

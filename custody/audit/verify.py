@@ -7,6 +7,7 @@ without something known from outside says only how the log looked at its last ch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -17,11 +18,17 @@ from custody.audit.note import COSIGNATURE_TYPE, ED25519_TYPE, key_id, parse_not
 from custody.audit.receipts import RECEIPTS, check_logged_receipt
 from custody.audit.tree import Frontier, leaf_hash
 from custody.canonical import decode
-from custody.entries import EntryKind, MoneyEntry, Witnessed, parse_entry, statements_of
+from custody.entries import EntryKind, MoneyEntry, Witnessed, statements_of
 from custody.errors import IntegrityError, MalformedError
 from custody.fields import Fields
 from custody.statements import Kind, Signed
 from custody.units import MAX_TIME_S
+
+# A canonical event whose first field is "bodies", the usual form; any other is decoded. Inside a text no quote stands
+# without a backslash, so these bytes are those keys.
+_USUAL_BODIES = re.compile(
+    rb'\{"actor":"[^"\\]*","fields":\{"bodies":\[("[0-9a-f]{64}"(?:,"[0-9a-f]{64}"){,9999})\][,}]'
+)
 
 
 class VerdictKind(Enum):
@@ -204,13 +211,7 @@ def _check_leaves(export: Export) -> tuple[MoneyEntry, ...]:
         for index, (entry, leaf) in enumerate(zip(export.entries[log], export.leaves[log], strict=True)):
             if leaf_hash(entry) != leaf:
                 raise _Found(VerdictKind.MODIFIED, export.place(log, index), "expected the leaf of this entry")
-    entries = []
-    for index, raw in enumerate(export.entries[Log.MONEY]):
-        try:
-            entries.append(parse_entry(raw))
-        except MalformedError as error:
-            raise _Found(VerdictKind.MODIFIED, export.place(Log.MONEY, index), str(error)) from error
-    return tuple(entries)
+    return export.money
 
 
 def _recompute(
@@ -360,6 +361,8 @@ def _event_bodies(raw: bytes, place: Place) -> set[bytes]:
     """Return the digests that an event lists in its field "bodies": bodies that may be pruned, never changed."""
     if b'"bodies":' not in raw:
         return set()
+    if usual := _USUAL_BODIES.match(raw):
+        return {bytes.fromhex(item[1:65].decode()) for item in usual[1].split(b",")}
     try:
         event = Fields(decode(raw), "event").fields("fields")
         items = event.items("bodies") if event.has("bodies") else ()
