@@ -155,7 +155,7 @@ class Signed:
             Endorsement.from_fields(Fields(item, "endorsement")) for item in fields.items("endorsements", 64)
         )
         fields.done()
-        # Endorsements, which stand in front, hold hex and names of algorithms: this is the first place where these bytes can be.
+        # Endorsements, which stand in front, hold hex and names of algorithms: these bytes cannot be earlier.
         _, _, behind = canonical.partition(b'"kind":"' + kind_text.encode() + b'","statement":')
         raw = behind[:-1] if canonical else encode(statement)
         if len(raw) > MAX_STATEMENT_BYTES:

@@ -110,3 +110,12 @@ def test_endorsement_to_json_is_read_back() -> None:
         "key": key_of("alice").hex(),
         "signature": endorsement.signature.hex(),
     }
+
+
+def test_from_canonical_whatever_statement_gives_what_encoding_it_again_gives() -> None:
+    """The statement cut out of canonical bytes is the one that is encoded from the value, even where it quotes them."""
+    text = f'"kind":"{Kind.FREEZE.value}","statement":{{}}'
+    tricky: Json = {"kind": Kind.FREEZE.value, "note": text, "statement": {"a": 1}}
+    signed = sign(Kind.FREEZE, tricky, bytes(32))
+    raw = signed.to_bytes()
+    assert Signed.from_bytes(raw) == Signed.from_json(decode(raw)) == signed
