@@ -194,14 +194,14 @@ class ScriptBook:
         return WalletScript(
             branch,
             index,
-            made.script,
-            made.witness_script,
-            pubkeys,
-            points,
-            order,
-            made.redeem_script,
-            made.control_block,
-            made.leaf_hash,
+            script=made.script,
+            witness_script=made.witness_script,
+            pubkeys=pubkeys,
+            points=points,
+            order=order,
+            redeem_script=made.redeem_script,
+            control_block=made.control_block,
+            leaf_hash=made.leaf_hash,
         )
 
     def _tail(self, found: WalletScript) -> Tail:
