@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from custody.address import script_of
+from custody.approval import MAX_AFTER, Approval, read_approval
 from custody.errors import MalformedError, Refused
 from custody.fields import parse_hex
 from custody.follow import Released, State
 from custody.once import REPAYMENT_SECONDS
+from custody.people import Ballot, check_approval
 from custody.policy import ListEntry, Policy
+from custody.policy.duties import has_stages
+from custody.statements import Signed
 from custody.transaction import TxOut
 from custody.units import sats
 from custody.wallet import Network
-from custody.withdrawal import MAX_LABEL_CHARS, NEW, Payment, Relation, RelationKind
+from custody.withdrawal import MAX_LABEL_CHARS, NEW, Payment, Relation, RelationKind, Withdrawal
 
 
 def read_payment(text: str, network: Network) -> Payment:
@@ -69,6 +73,24 @@ def already_paid(state: State, payments: Sequence[TxOut], now: int) -> tuple[Rel
         if released.t > now - REPAYMENT_SECONDS
         and any((payment.script, payment.amount) in wanted for payment in released.release.payments)
     )
+
+
+def earlier_approvals(
+    policy: Policy, withdrawal: Withdrawal, filed: Sequence[Signed], me: str, now: int
+) -> tuple[Approval, ...]:
+    """Return the approvals that one by `me` has to name: those of others that count, where rules have stages at all."""
+    trees = [rule.obligations.approvals for rule in policy.rules if rule.obligations is not None]
+    trees += [rule.budget.approvals for rule in policy.rules if rule.budget is not None]
+    if not any(tree is not None and has_stages(tree) for tree in trees):
+        return ()
+    found = {signed.digest: read_approval(signed) for signed in filed}
+    counted = [
+        found[signed.digest]
+        for signed in filed
+        if isinstance(check_approval(policy, withdrawal, found[signed.digest], signed, now), Ballot)
+    ]
+    others = {approval.digest: approval for approval in counted if approval.approver != me}
+    return tuple(others[digest] for digest in sorted(others)[:MAX_AFTER])
 
 
 def outputs_of(payments: Sequence[Payment], network: Network) -> tuple[TxOut, ...]:

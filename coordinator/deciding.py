@@ -81,10 +81,13 @@ def asked_rightly(parts: Parts, state: State, withdrawal: Withdrawal, signed: Si
 def counting_approvals(
     state: State, withdrawal: Withdrawal, session: Session, now: int
 ) -> tuple[tuple[Approval, Signed], ...]:
-    """Return the approvals that are worth a vote at `now`, the first of each person: what a RELEASE rests on."""
-    found: dict[str, tuple[Approval, Signed]] = {}
+    """Return the approvals that are worth a vote at `now`, the best of each person: what a RELEASE rests on."""
+    found: dict[str, tuple[Ballot, Approval, Signed]] = {}
     for signed in session.approvals:
         approval = read_approval(signed)
-        if isinstance(check_approval(state.policy, withdrawal, approval, signed, now), Ballot):
-            found.setdefault(approval.approver, (approval, signed))
-    return tuple(found.values())
+        ballot = check_approval(state.policy, withdrawal, approval, signed, now)
+        if isinstance(ballot, Refused):
+            continue
+        if ballot.person not in found or found[ballot.person][0].worth < ballot.worth:
+            found[ballot.person] = (ballot, approval, signed)
+    return tuple((approval, signed) for _, approval, signed in found.values())

@@ -158,7 +158,7 @@ def _ballots(
     found = [check_approval(policy, asked, *approval, at) for approval in approvals]
     rejects = {ballot for ballot in found if isinstance(ballot, Refused) and ballot.code == "REJECTED"}
     ballots = {ballot for ballot in found if isinstance(ballot, Ballot)}
-    ordered = sorted(ballots, key=lambda b: (b.person, b.seen, b.device_bound, len(b.after), b.at, b.digest))
+    ordered = sorted(ballots, key=lambda ballot: (ballot.person, ballot.worth))
     best = {ballot.person: ballot for ballot in ordered}  # the last one stays
     return tuple(best.values()), sorted(rejects, key=str)
 

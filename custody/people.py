@@ -52,6 +52,11 @@ class Ballot:
     device_bound: bool = False
     after: tuple[bytes, ...] = ()
 
+    @property
+    def worth(self) -> tuple[bool, bool, int, int, bytes]:
+        """By what the best of several approvals of one person is told: the one that rules can use most, then the last."""
+        return self.seen, self.device_bound, len(self.after), self.at, self.digest
+
 
 def verify_people(
     policy: Policy, withdrawal: Withdrawal, signed: Signed, approvals: Sequence[tuple[Approval, Signed]], at: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,7 +41,7 @@ def approve(
 
 async def _approve(office: Office, name: str, expires_s: int, yes: bool) -> None:
     # Plan: 1 the log is fresh · 2 the statement is our initiator's · 3 nothing ended it · 4 read · 5 sign · 6 send.
-    from console.drafts import already_paid, outputs_of
+    from console.drafts import already_paid, earlier_approvals, outputs_of
     from console.pages import withdrawal_lines
     from console.refusal import refuse
     from console.showing import standing_lines, view_json
@@ -58,9 +59,13 @@ async def _approve(office: Office, name: str, expires_s: int, yes: bool) -> None
         refuse(error.code, "addresses of this network", error.message)
     paid = already_paid(state, outputs, office.now)
     office.output.page(withdrawal_lines(view.withdrawal, state.policy, office.genesis, paid, office.now))
+    earlier = earlier_approvals(state.policy, view.withdrawal, view.approvals, office.config.me, office.now)
+    if earlier:
+        office.output.page([f"behind approvals of {', '.join(sorted(approval.approver for approval in earlier))}"])
     office.output.confirm(f"Approve it as {office.config.me}, having compared the words?", yes)
     until = min(office.now + expires_s, view.withdrawal.expires_at)
     said = Approval(office.genesis.hash, view.digest, Decision.APPROVE, office.config.me, office.now, until)
+    said = replace(said, after=tuple(approval.digest for approval in earlier))
     after, created = await office.client.approve(pen.sign(Kind.APPROVAL, said.to_json()), view.digest)
     value = view_json(after, state.policy, office.now) | {"created": created}
     office.output.done(value, "", *standing_lines(after, state.policy, office.now))

@@ -90,6 +90,13 @@ class Obligations:
     local_conf: bool = False
 
 
+def has_stages(tree: VoteTree) -> bool:
+    """Return whether an approval for `tree` may have to name earlier ones."""
+    if isinstance(tree, Votes):
+        return False
+    return isinstance(tree, StagedVotes) or any(has_stages(part) for part in tree.parts)
+
+
 class Measure(Enum):
     """What a budget counts."""
 
