@@ -54,7 +54,7 @@ class Ballot:
 
     @property
     def worth(self) -> tuple[bool, bool, int, int, bytes]:
-        """By what the best of several approvals of one person is told: the one that rules can use most, then the last."""
+        """Tells the best of several approvals of one person: the one that rules can use most, then the last."""
         return self.seen, self.device_bound, len(self.after), self.at, self.digest
 
 

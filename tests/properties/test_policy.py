@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from custody.decide import Allow, Case, Decided, Deny, decide
 from custody.interval import Interval
 from custody.policy import Policy
+from custody.policy.subject import CoordinatorFacts
 from custody.withdrawal import Relation, RelationKind, Withdrawal
 from tests.fakes.rules import (
     DAY,
@@ -20,6 +21,7 @@ from tests.fakes.rules import (
     SUPPLIER,
     VAULT,
     Document,
+    approval,
     case,
     family,
     policy,
@@ -57,8 +59,30 @@ LEAVES: st.SearchStrategy[Document] = st.one_of(
     st.builds(lambda value: {"fee": {"max_sats": value}}, SMALL),
     st.just({"fee": {"max_pct_of_amount": 1}}),
     st.just({"payments": "none"}),
+    st.just({"shape": {"script_types": ["p2wsh"]}}),
+    st.just({"inputs": {"outpoints": [f"{'09' * 32}:0"]}}),
+    st.just({"change": {"max_outputs": 0}}),
+    st.builds(lambda value: {"replacement": {"max_fee_increase": value}}, SMALL),
     st.builds(lambda kind: {"relation": {"kinds": [kind]}}, st.sampled_from(["new", "supersedes"])),
     st.builds(lambda hour: {"time": {"hours": [hour]}}, st.integers(7, 9)),
+)
+
+
+TOLD: st.SearchStrategy[Document] = st.sampled_from(
+    [
+        {"session": {"factors": ["otp"]}},
+        {"pct_of_wallet": {"max_pct": 10}},
+        {"min_confirmations": 6},
+        {"chain": {"max_lag_blocks": 2}},
+        {"time": {"hours": [9], "zone": "Europe/Zurich"}},
+    ]
+)
+FACTS = st.sampled_from(
+    [
+        None,
+        CoordinatorFacts(),
+        CoordinatorFacts(frozenset({"otp"}), "10.0.0.1", "person", 10**6, 6, 3, {"Europe/Zurich": 3_600}),
+    ]
 )
 
 
@@ -71,6 +95,7 @@ def _joined(inner: st.SearchStrategy[Document]) -> st.SearchStrategy[Document]:
 
 
 MATCHES = st.one_of(st.just(Document()), st.recursive(LEAVES, _joined, max_leaves=4))
+RESTRICTIONS = st.one_of(MATCHES, st.recursive(st.one_of(LEAVES, TOLD), _joined, max_leaves=4))
 VOTES = st.recursive(
     st.one_of(
         st.builds(
@@ -79,11 +104,16 @@ VOTES = st.recursive(
             st.integers(1, 2),
             st.booleans(),
         ),
+        st.builds(
+            lambda group, key: {"group": group, "threshold": 2, key: True},
+            st.sampled_from(["ops", "security"]),
+            st.sampled_from(["distinct_orgs", "device_bound"]),
+        ),
         st.just({"service": "screening"}),
     ),
     lambda inner: st.builds(
         lambda word, parts: {word: parts},
-        st.sampled_from(["all_of", "any_of"]),
+        st.sampled_from(["all_of", "any_of", "stages"]),
         st.lists(inner, min_size=1, max_size=2),
     ),
     max_leaves=3,
@@ -92,6 +122,7 @@ THEN = st.one_of(
     st.builds(lambda votes: {"approvals": votes}, VOTES),
     st.builds(lambda names: {"signers": {"include": names}}, st.sampled_from([["alpha"], ["cold"], ["gone"]])),
     st.builds(lambda names: {"signers": {"exclude": names}}, st.sampled_from([["alpha"], ["cold"]])),
+    st.just({"local_conf": True}),
     st.just({"delay": {"seconds": 60, "veto": {"group": "security", "threshold": 1}}}),
 )
 BUDGETS = st.builds(
@@ -120,7 +151,8 @@ def rules_of(draw: st.DrawFn, *kinds: str) -> Document:
     """Draw one rule of one of `kinds`, without an id."""
     kind = draw(st.sampled_from(kinds))
     then = {"require": THEN, "limit": BUDGETS}.get(kind)
-    found = rule("x", kind, draw(MATCHES), draw(then) if then is not None else None)
+    match = draw(RESTRICTIONS if kind in ("deny", "require") else MATCHES)
+    found = rule("x", kind, match, draw(then) if then is not None else None)
     for key in ("not_before", "expires_at"):
         if draw(st.booleans()) and draw(st.booleans()):
             found[key] = NOW + draw(st.integers(-3, 3))
@@ -148,9 +180,14 @@ def cases(draw: st.DrawFn) -> Case:
     if draw(st.booleans()):
         families += (family(asked),)
     lo = NOW - draw(st.integers(0, 3))
+    votes = [approval(asked, name) for name in people]
+    for at in range(1, len(votes)):  # some name one that came before
+        if draw(st.booleans()):
+            votes[at] = approval(asked, people[at], after=(votes[at - 1][0].digest,))
     return case(
         asked,
-        *people,
+        approvals=tuple(votes),
+        coordinator=draw(FACTS),
         families=families,
         time=Interval(lo, lo + draw(st.sampled_from([0, 2, 3_600]))),
         t_release=draw(st.sampled_from([None, NOW])),
