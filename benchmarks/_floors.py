@@ -9,7 +9,6 @@ from coincurve.context import GLOBAL_CONTEXT
 from embit.util import ctypes_secp256k1 as second
 
 from benchmarks._cases import Case
-from custody import curve
 from custody.signatures import InputSignature, from_foreign_psbt, sighashes
 from signer_node.seed import account_key
 
@@ -25,9 +24,6 @@ class Floors:
         self._signing = list(zip(digests, secrets, strict=True))
         self._verifying = [_parsed(found, digests[found.input_index]) for signed in by_cosigner for found in signed]
         self._second = [_parsed_second(found, digests[found.input_index]) for found in by_cosigner[0]]
-        self._claims = [
-            (_full(found.pubkey), digests[found.input_index], found.signature[:-1]) for found in by_cosigner[0]
-        ]
 
     def sign(self) -> None:
         """Sign every digest."""
@@ -49,19 +45,8 @@ class Floors:
             if not call(context, signature, digest, key):
                 raise ValueError("the second floor refuses a signature")
 
-    def verify_second_ours(self) -> None:
-        """Verify them as our signer does, from bytes: to tell its cost apart from the rest of the signer's."""
-        verify = curve.SecondVerifier().verify
-        for pubkey, digest, der in self._claims:
-            if not verify(pubkey, digest, der):
-                raise ValueError("the second library refuses a signature")
-
 
 _SIGN, _VERIFY = lib.secp256k1_ecdsa_sign, lib.secp256k1_ecdsa_verify
-
-
-def _full(pubkey: bytes) -> bytes:
-    return curve.uncompressed(curve.parse_point(pubkey))
 
 
 def _parsed(found: InputSignature, digest: bytes) -> tuple[object, bytes, object]:
