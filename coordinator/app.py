@@ -87,6 +87,7 @@ async def run(config: Config, hook: Hook = no_hook) -> int:
             stack.push_async_callback(witness.close)
         genesis = read_genesis(config.genesis)
         parts = await _parts(config, genesis, chain, hook, dialled, stack)
+        stack.push_async_callback(parts.verifying.close)
         await _check_witnesses(parts)
         calls = RecordedCalls(parts.store, parts.clock, free_text_key(await free_text_secret(parts.logs.pins.key)))
         server = build_server(_services(parts, chain), config.listen, _tls(config), stdout_logger(), calls)

@@ -19,7 +19,7 @@ from custody.genesis import GenesisWallet
 from custody.policy import Location
 from custody.policy.duties import SignersRequired
 from custody.psbt import parse
-from custody.signatures import Accepted, InputSignature, accept
+from custody.signatures import Accepted, InputSignature
 from custody.statements import Signed
 from custody.v1 import signer_pb2 as wire
 from custody.withdrawal import Withdrawal, read_withdrawal
@@ -54,7 +54,7 @@ async def standing_of(
     found = facts_of(session.psbt or b"", withdrawal, state, book)
     if isinstance(found, Refused):
         raise ConflictError(found.code, f"expected {found.expected}, found {found.found}")
-    accepted = accept(*found, book, session.signatures)
+    accepted = await parts.verifying.accept(*found, book, session.signatures)
     judged = await judge_now(parts, session, now)
     decided = None if isinstance(judged, Refused) else judged.decision
     required = decided.signers if isinstance(decided, Allow | Need) else SignersRequired()
@@ -163,7 +163,7 @@ async def file_signatures(
     found = facts_of(held.value.psbt or b"", withdrawal, await parts.followed.state(now), book)
     if isinstance(found, Refused):
         raise ConflictError(found.code, f"expected {found.expected}, found {found.found}")
-    accepted = accept(*found, book, (*held.value.signatures, *signatures))
+    accepted = await parts.verifying.accept(*found, book, (*held.value.signatures, *signatures))
     owners = set(range(len(book.wallet.keys))) if key_index is None else {key_index}
     fresh = tuple(s for s in accepted.of(owners) if s not in held.value.signatures)
     events = [

@@ -31,7 +31,6 @@ from custody.once import pays_once
 from custody.people import check_approval
 from custody.psbt import parse
 from custody.release import release_of
-from custody.signatures import accept
 from custody.statements import Signed
 from custody.transaction import OutPoint, TxOut, parse_transaction
 from custody.withdrawal import Withdrawal, read_withdrawal
@@ -226,7 +225,7 @@ async def finalise(parts: Parts, held: Held, withdrawal: Withdrawal, now: int) -
     if isinstance(found, Refused):
         return await _end(parts, held, found, now)
     psbt, facts = found
-    accepted = accept(psbt, facts, book, held.value.signatures)
+    accepted = await parts.verifying.accept(psbt, facts, book, held.value.signatures)
     if not accepted.is_complete:
         return None
     transaction = finalize(psbt, facts, book, accepted)

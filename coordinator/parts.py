@@ -14,6 +14,7 @@ from coordinator.followed import Followed
 from coordinator.logs import Logs
 from coordinator.outbox import Outbox
 from coordinator.store.port import Store
+from coordinator.verifying import Verifying
 from custody.genesis import Genesis
 from custody.wallet import ScriptBook
 
@@ -41,6 +42,7 @@ class Parts:
     taking: held while a posted statement is compared with the log and written, so that none is logged twice.
     governing: held while a rules document gets its signatures together.
     turns: one lock per withdrawal; its stages run one after the other.
+    verifying: verifies signatures, those of large PSBTs in a process of their own.
     """
 
     genesis: Genesis
@@ -57,6 +59,7 @@ class Parts:
     taking: asyncio.Lock = field(default_factory=asyncio.Lock)
     governing: asyncio.Lock = field(default_factory=asyncio.Lock)
     turns: Turns = field(default_factory=Turns)
+    verifying: Verifying = field(default_factory=Verifying)
 
     def book(self, wallet_id: bytes) -> ScriptBook | None:
         """Return the script cache of the wallet (32 bytes), or None where it is not ours."""

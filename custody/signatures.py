@@ -6,7 +6,7 @@ only. A cosigner counts once it has valid signatures on every input, however oft
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from custody import curve
@@ -88,8 +88,15 @@ def sighashes(psbt: Psbt, facts: Facts, book: ScriptBook) -> tuple[bytes, ...]:
     return segwit_digests(psbt.transaction, scripts)
 
 
-def accept(psbt: Psbt, facts: Facts, book: ScriptBook, signatures: Iterable[InputSignature]) -> Accepted:
+Verify = Callable[[bytes, bytes, bytes], bool]
+
+
+def accept(
+    psbt: Psbt, facts: Facts, book: ScriptBook, signatures: Iterable[InputSignature], verify: Verify | None = None
+) -> Accepted:
     """Return which of `signatures` are valid over exactly this transaction, and whose they are.
+
+    verify: (point, digest, signature) as `curve.Verifier` takes them, which it is unless the work is done elsewhere.
 
     Raises nothing for a bad signature: it is named in `rejected` (SIGNATURE_INPUT, SIGNATURE_KEY, SIGNATURE_TYPE,
     SIGNATURE_INVALID, or SIGNATURE_DIFFERS for a second valid one of the same key).
@@ -99,7 +106,7 @@ def accept(psbt: Psbt, facts: Facts, book: ScriptBook, signatures: Iterable[Inpu
     filed: list[dict[int, InputSignature]] = [{} for _ in scripts]
     rejected: list[Rejected] = []
     is_taproot, verifier = book.wallet.template.is_taproot, curve.Verifier()
-    verify = verifier.verify_schnorr if is_taproot else verifier.verify
+    verify = verify or (verifier.verify_schnorr if is_taproot else verifier.verify)
     for signature in signatures:
         at = signature.input_index
         if not 0 <= at < len(scripts):
