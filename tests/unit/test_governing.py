@@ -89,7 +89,7 @@ def test_rule_that_waits_changes_no_judgement_before_it_is_due() -> None:
 
 
 def test_rule_backdated_takes_effect_no_earlier() -> None:
-    """effective_from of yesterday does not shorten the wait (ATK-087): an earlier start loosens by itself."""
+    """effective_from of yesterday does not shorten the wait: an earlier start loosens by itself."""
     world = World(GENESIS)
     past = FIRST["effective_from"] - 1
 
