@@ -102,12 +102,13 @@ def bip67(_: str) -> list[str]:
 
 
 def bip143(_: str) -> list[str]:
-    """BIP-143: each signature of the five examples, by its sighash type; those of SIGHASH_ALL byte for byte."""
+    """BIP-143: each segwit signature of the five examples, by its sighash type; those of SIGHASH_ALL byte for byte."""
     examples = load("bip143/vectors.json")["examples"]
     spends = {
         0: ("76a9141d0f172a0ecb48aee1be1f2687d2963ae33f71a188ac", 1, 600_000_000),
         1: ("76a91479091972186c449eb1ded22b78e40d009bdf008988ac", 0, 1_000_000_000),
         3: (examples[3]["witness_scripts"][0], 0, 987_654_321),
+        4: (examples[4]["preimages"][0][2 * 105 : -2 * 52], 0, 200_000),  # its script code, as the BIP hashes it
     }
 
     def judged(number: int, at: int, kind: int) -> object:
@@ -125,6 +126,7 @@ def bip143(_: str) -> list[str]:
         for at, signature in enumerate(examples[number]["signatures"])
     ]
     kinds += [(2, at, kind) for at, kind in enumerate((3, 3, 0x83, 0x83))]  # behind a legacy input's signature
+    kinds.append((4, 0, 1))  # no FindAndDelete; its second transaction is not in vectors.json
     return [said(partial(judged, *row)) for row in sorted(kinds)]
 
 
