@@ -77,12 +77,12 @@ class Verifying:
 
     async def _ask(self, claims: list[Claim], is_taproot: bool) -> list[bool]:
         pool = self._pool
-        if pool is None:  # spawn: a fork would copy this process's secrets, locks and threads
-            spawn = multiprocessing.get_context("spawn")
-            pool = self._pool = ProcessPoolExecutor(WORKERS, mp_context=spawn, initializer=_end_with_parent)
         try:
+            if pool is None:  # spawn: a fork would copy this process's secrets, locks and threads
+                spawn = multiprocessing.get_context("spawn")
+                pool = self._pool = ProcessPoolExecutor(WORKERS, mp_context=spawn, initializer=_end_with_parent)
             return await asyncio.get_running_loop().run_in_executor(pool, verdicts, claims, is_taproot)
-        except BrokenProcessPool as error:
+        except (BrokenProcessPool, OSError) as error:  # OSError: no process or no semaphore to be had
             if self._pool is pool:
                 self._pool = None
             raise UnavailableError("WORKER_DIED", "expected verdicts on signatures, found a dead worker") from error

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from custody.bundle import Answer, Behind, Bundle, Outcome, parse_bundle, parse_delta, receipt_statement
-from custody.curve import ecdsa_verify_second, schnorr_verify_second
 from custody.errors import CustodyError, IntegrityError, Refused
 from custody.follow import State, advance
 from custody.held import Held
@@ -16,6 +15,7 @@ from custody.statements import Kind, Signed, sign
 from custody.wallet import ScriptBook
 from custody.withdrawal import read_withdrawal
 from signer_node.backends.port import Backend
+from signer_node.checking import Checking
 from signer_node.clock import Clock
 from signer_node.effects import Effect, Hook, around, no_hook
 from signer_node.followed import Followed
@@ -75,6 +75,11 @@ class Node:
         self._typed = typed
         self._books = {w.wallet.wallet_id: ScriptBook(w.wallet) for w in pinned.genesis.wallets}
         self._turn = asyncio.Lock()
+        self._checking = Checking()
+
+    async def close(self) -> None:
+        """End what runs beside this process. The node can still be asked afterwards."""
+        await self._checking.close()
 
     @property
     def state(self) -> State:
@@ -158,8 +163,21 @@ class Node:
             self._journal.record(cleared)
         with around(self._hook, Effect.SIGN):
             signatures = await self._backend.sign(cleared)
-        _check_own(cleared, signatures)
+        await self._check_own(cleared, signatures)
         return self._answer(bundle, cleared.txid, signatures)
+
+    async def _check_own(self, cleared: Cleared, signatures: tuple[InputSignature, ...]) -> None:
+        """Prove that the backend signed exactly what was cleared, by the keys that were cleared.
+
+        Raises:
+            IntegrityError: BACKEND_LIED; nothing leaves.
+            UnavailableError: WORKER_DIED; nothing leaves either.
+        """
+        are_expected = [(s.input_index, s.pubkey) for s in signatures] == list(enumerate(cleared.pubkeys))
+        if not are_expected or not await self._checking.all_signed(
+            [(s.pubkey, digest, s.signature) for s, digest in zip(signatures, cleared.digests, strict=True)]
+        ):
+            raise IntegrityError("BACKEND_LIED", "expected one valid signature per input by this node's keys")
 
     def _answer(self, bundle: Bundle, txid: bytes, outcome: Outcome) -> Answer:
         """Return `outcome` as this node's word, signed by its identity key unless it is only BEHIND."""
@@ -176,22 +194,3 @@ class Node:
         except CustodyError:
             wallet_id = b""
         return self._books.get(wallet_id, next(iter(self._books.values())))
-
-
-def _check_own(cleared: Cleared, signatures: tuple[InputSignature, ...]) -> None:
-    """Prove that the backend signed exactly what was cleared, by the keys that were cleared.
-
-    Raises:
-        IntegrityError: BACKEND_LIED; nothing leaves.
-    """
-    expected = list(enumerate(cleared.pubkeys))
-    if [(s.input_index, s.pubkey) for s in signatures] != expected or not all(
-        _is_signed(s, digest) for s, digest in zip(signatures, cleared.digests, strict=True)
-    ):
-        raise IntegrityError("BACKEND_LIED", "expected one valid signature per input by this node's keys")
-
-
-def _is_signed(found: InputSignature, digest: bytes) -> bool:
-    if len(found.pubkey) == 32:
-        return schnorr_verify_second(found.pubkey, digest, found.signature)
-    return ecdsa_verify_second(found.pubkey, digest, found.signature[:-1]) and found.signature[-1:] == b"\x01"

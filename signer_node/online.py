@@ -78,7 +78,10 @@ async def _run(config: NodeConfig, clock: Clock, hook: Hook) -> int:
         own = None if witness is None else witness.money
         work = [asyncio.create_task(_dial_for_ever(courier, config.coordinator))]
         work += [asyncio.create_task(dial_for_ever(node, where, own)) for where in config.witnesses]
-        await _until_first([*work, asyncio.create_task(stop.wait())])
+        try:
+            await _until_first([*work, asyncio.create_task(stop.wait())])
+        finally:
+            await node.close()
     log.info("node.stopped", node=config.name)
     return 0
 
