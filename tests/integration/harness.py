@@ -76,7 +76,7 @@ def genesis_of(*rules: Mapping[str, Any], nodes: tuple[str, ...] = ("alpha", "be
     wallet = make_wallet(2, keys, Network.REGTEST, template)
     wallets = {"treasury": {"wallet_id": wallet.wallet_id.hex(), "classes": ["hot"]}}
     listed = [node(name, "offline" if name in OFFLINE else "online") for name in nodes]
-    roots = {**document()["roots"], "nodes": listed}
+    roots = {**document()["roots"], **more.pop("roots", {}), "nodes": listed}
     rules_document = document(*rules or RULES, wallets=wallets, roots=roots, **more)
     signed = compose(Purpose.DEMO, Network.REGTEST, (GenesisWallet("treasury", wallet, tuple(slots)),), rules_document)
     for name in (*nodes, "erin", "frank"):
