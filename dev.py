@@ -33,7 +33,8 @@ BASELINE = "tests/protos/baseline.binpb"
 OLDEST_PYTHON = (3, 11)  # what Debian 12 has; the locks are resolved from here upwards
 LOCK_SETS = ("dev", "build", "offline", "signer", "coordinator", "console", "demo")  # dev first: it pins the others
 SUPERSETS = {"demo": ("demo", "dev"), "dev": ("dev",)}  # what may stand in for a set that is wanted
-SYSTEM_PARTS = {"electrum": "electrum"}  # program -> Debian package: peers that tests run and no lock can hold
+# program -> Debian package: what tests run and no lock can hold
+SYSTEM_PARTS = {"electrum": "electrum", "ssh-keygen": "openssh-client"}
 USAGE_ERROR = 2
 
 
