@@ -20,6 +20,7 @@ from custody.audit import (
     Checkpoint,
     Cosigned,
     Log,
+    Note,
     WitnessKey,
     consistency_proof,
     consistency_ranges,
@@ -27,10 +28,12 @@ from custody.audit import (
     inclusion_ranges,
     open_checkpoint,
     origin_of,
+    parse_note,
     read_cosignature,
     subtrees_of,
     with_lines,
 )
+from custody.audit.note import parse_line
 from custody.errors import IntegrityError, MalformedError, NotFoundError, Refused, UnavailableError
 from custody.policy import Roots
 from custody.units import MAX_TIME_S
@@ -194,6 +197,32 @@ class Logs:
         """
         async with self._locks[log]:
             return await self._collect(log)
+
+    async def add_word(self, line: str) -> bool:
+        """Take a cosignature of the money log's newest vouched checkpoint that a witness sent unasked.
+
+        Returns whether it was new and is kept; a line over another checkpoint, or by another key, counts nothing.
+        """
+        async with self._locks[Log.MONEY]:
+            pins, found = self._pins, await self._current(Log.MONEY)
+            try:
+                name = parse_line(line).name
+                witness = next((witness for witness in pins.witnesses if witness.name == name), None)
+                if found is None or witness is None:
+                    return False
+                at = read_cosignature(found.note, line, witness)
+            except (MalformedError, IntegrityError):
+                return False
+            if at <= dict(found.counted).get(name, -1):
+                return False
+            note = parse_note(found.note)
+            others = tuple(each for each in note.signatures if each.name != name)
+            merged = self._open_under(pins, Log.MONEY, with_lines(str(Note(note.body, others)), [line]))
+            oldest = merged.oldest_counted(pins.w)
+            if oldest is None or not pins.since <= oldest < pins.until:
+                return False
+            await self._store.keep_cosigned(Log.MONEY, merged.checkpoint.size, merged.note)
+            return True
 
     async def inclusion(self, log: Log, index: int, size: int) -> tuple[bytes, ...]:
         """Return the proof (32 bytes each) that entry `index` is in the tree of `size`."""

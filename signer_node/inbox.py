@@ -17,6 +17,7 @@ from custody.fields import Fields
 from custody.follow import State
 from custody.held import HOLD_SECONDS, Held, check_posted, is_moot, with_held
 from custody.statements import MAX_STATEMENT_BYTES, Kind, Signed
+from signer_node.marks import HeldMark
 from signer_node.records import replace_durably
 
 MAX_HELD_OF_ONE = 256  # stops of one person not yet in the log: more is a flood, and nobody else is kept out by it
@@ -40,6 +41,15 @@ class Inbox:
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = (_read_held(path) for path in sorted(self._directory.glob("*.json")))
         self.held: tuple[Held, ...] = tuple(sorted(found, key=lambda held: held.received_at))
+        self._mark: HeldMark | None = None
+
+    def guard(self, mark: Path) -> None:
+        """Guard what is held by a witness's `mark` beside its key: a state restored from a backup is refused.
+
+        Raises:
+            IntegrityError: WITNESS_HELD_REWOUND, HELD_DAMAGED, WITNESS_STATE_LOST or WITNESS_STATE_CORRUPT.
+        """
+        self._mark = HeldMark(self._directory / "changes", mark, _digests(self.held))
 
     def take(self, signed: Signed, state: State, now: int) -> int | Refused:
         """Hold `signed` unless it changes nothing any more; return since when (UTC seconds), or why it is refused.
@@ -64,6 +74,7 @@ class Inbox:
         held = Held(signed, now)
         try:
             replace_durably(self._path(signed), encode({"signed": signed.to_json(), "received_at": now}))
+            self._note((*self.held, held))
         except OSError as error:
             raise UnavailableError("HELD_UNWRITABLE", f"expected to write: {error.strerror}") from error
         self.held = (*self.held, held)
@@ -94,22 +105,28 @@ class Inbox:
 
     def forget(self, state: State, now: int) -> None:
         """Let go of what counts in the log by now, a minute after it came: others have taken it over till then."""
-        kept = []
-        for held in self.held:
-            if now - held.received_at >= HOLD_SECONDS and is_moot(state, held.signed, now):
-                self._let_go(held.signed)
-            else:
-                kept.append(held)
-        self.held = tuple(kept)
-
-    def _let_go(self, signed: Signed) -> None:
+        over = [h for h in self.held if now - h.received_at >= HOLD_SECONDS and is_moot(state, h.signed, now)]
+        if not over:
+            return
+        kept = tuple(held for held in self.held if held not in over)
         try:
-            self._path(signed).unlink(missing_ok=True)
+            self._note(kept)  # first: a statement without a place in the record is held on, the other way is damage
+            for held in over:
+                self._path(held.signed).unlink(missing_ok=True)
         except OSError as error:
             raise UnavailableError("HELD_UNWRITABLE", f"expected to remove it: {error.strerror}") from error
+        self.held = kept
+
+    def _note(self, held: tuple[Held, ...]) -> None:
+        if self._mark is not None:
+            self._mark.changed(_digests(held))
 
     def _path(self, signed: Signed) -> Path:
         return self._directory / f"{signed.digest.hex()}.json"
+
+
+def _digests(held: tuple[Held, ...]) -> frozenset[bytes]:
+    return frozenset(each.signed.digest for each in held)
 
 
 def _owner(signed: Signed) -> tuple[Kind, str]:

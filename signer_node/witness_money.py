@@ -18,6 +18,7 @@ from custody.genesis import Genesis
 from custody.held import HeldReceipt, sign_receipt, withheld
 from custody.statements import Signed
 from signer_node.inbox import Inbox
+from signer_node.marks import held_mark_path
 from signer_node.records import RecordFile
 from signer_node.witness import CosignRequest, WitnessPins
 from signer_node.witness_store import Witness, WitnessPaths, WitnessStore, mark_path, read_key
@@ -222,10 +223,12 @@ def open_pair(home: WitnessHome, genesis: Genesis, inbox: Inbox, clock: Callable
     """Return the witnesses of `home`.
 
     Raises:
-        IntegrityError: WITNESS_STATE_LOST, WITNESS_STATE_REWOUND, WITNESS_STATE_CORRUPT, WITNESS_KEY, RECORDS_DAMAGED.
+        IntegrityError: WITNESS_STATE_LOST, WITNESS_STATE_REWOUND, WITNESS_STATE_CORRUPT, WITNESS_HELD_REWOUND,
+            HELD_DAMAGED, WITNESS_KEY, RECORDS_DAMAGED.
         UnavailableError: WITNESS_STATE_HELD: another process has it.
     """
     seed, log_key = read_key(home.key), genesis.policy.roots.log_key
+    inbox.guard(held_mark_path(home.key))
 
     def opened(log: Log) -> tuple[WitnessPins, WitnessStore]:
         pins = WitnessPins(genesis.origin(log.value), log_key, home.name, seed)

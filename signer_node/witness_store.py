@@ -18,13 +18,13 @@ from custody.audit import Log, with_lines
 from custody.canonical import Json, decode, encode, tagged_hash
 from custody.errors import IntegrityError, MalformedError, Refused, UnavailableError
 from custody.fields import Fields, parse_hex
+from signer_node.marks import held_mark_path, mark_bytes, read_mark, write_mark
 from signer_node.records import replace_durably, write_once
 from signer_node.witness import CosignRequest, WitnessPins, WitnessState, step
 
 FORMAT = "keyturn-witness/1"
 _MAX_STATE_BYTES = 64 * 1024  # a note is at most 16 KiB
 _CONDEMNED = 2**53 - 1  # a mark that no state reaches: the witness does not start again
-_MARK_CHARS = 16  # fixed width, so that the mark is overwritten in place within one sector
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,34 +95,23 @@ class WitnessStore:
         return state
 
     def _read_mark(self) -> int:
-        try:
-            mark = self._paths.mark.read_bytes()[: _MARK_CHARS + 2]
-        except OSError as error:
-            raise IntegrityError("WITNESS_STATE_LOST", f"expected the mark of {self._origin}") from error
-        if len(mark) != _MARK_CHARS + 1 or not mark[:-1].isdigit() or mark[-1:] != b"\n":
-            raise IntegrityError("WITNESS_STATE_CORRUPT", f"expected a number in the mark of {self._origin}")
-        return int(mark)
+        return read_mark(self._paths.mark, self._origin)
 
     def _write_mark(self, size: int) -> None:
-        handle = os.open(self._paths.mark, os.O_WRONLY)
-        try:
-            os.pwrite(handle, _mark_bytes(size), 0)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        write_mark(self._paths.mark, size)
 
 
 def make_key(path: Path) -> bytes:
-    """Make a witness key (hex seed, 0600) with a mark for each log, once; return the public key: 32 bytes.
+    """Make a witness key (hex seed, 0600) with its marks (each log, what is held), once; return the public key.
 
     Raises:
         IntegrityError: FILE_EXISTS; nothing was changed.
     """
     seed = os.urandom(32)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for log in Log:  # before the key: a key without marks would be taken for one that lost them
-        if not path.exists():
-            replace_durably(mark_path(path, log), _mark_bytes(0))
+    for mark in (*(mark_path(path, log) for log in Log), held_mark_path(path)):
+        if not path.exists():  # before the key: a key without marks would be taken for one that lost them
+            replace_durably(mark, mark_bytes(0))
     write_once(path, seed.hex().encode() + b"\n")
     return ed25519.public_key(seed)
 
@@ -233,10 +222,6 @@ def _read_state(raw: bytes, origin: str) -> WitnessState:
     if found != origin:
         raise IntegrityError("WITNESS_STATE_ORIGIN", f"expected {origin}, found {found[:200]!r}")
     return state
-
-
-def _mark_bytes(size: int) -> bytes:
-    return f"{size:0{_MARK_CHARS}d}\n".encode()
 
 
 def _hold(path: Path) -> int:

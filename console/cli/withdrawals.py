@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -279,6 +280,7 @@ def cancel(
 
 
 async def _cancel(office: Office, name: str, yes: bool) -> None:
+    from console.cli.delivering import deliver
     from console.pages import withdrawal_lines
     from console.refusal import refuse
     from console.showing import standing_lines, view_json
@@ -291,9 +293,30 @@ async def _cancel(office: Office, name: str, yes: bool) -> None:
     office.output.page(withdrawal_lines(view.withdrawal, office.policy, office.genesis, (), office.now))
     office.output.confirm("Take it back?", yes)
     stop = StopStatement(office.genesis.hash, view.digest, StopCause.CANCEL, office.config.me, office.now)
-    after = await office.client.cancel(pen.sign(Kind.STOP, stop.to_json()), view.digest)
-    value = view_json(after, office.policy, office.now)
-    office.output.done(value, "", *standing_lines(after, office.policy, office.now))
+    signed = pen.sign(Kind.STOP, stop.to_json())
+    sent = asyncio.ensure_future(office.client.cancel(signed, view.digest))
+    await asyncio.wait({sent})
+    # After a release no stop takes back what was signed. Only the log can say so: a coordinator could keep a cancel.
+    if getattr(sent.exception(), "code", "") == "NEEDS_SUPERSEDE" and await _is_released(office, view.digest):
+        sent.result()
+    delivered = await deliver(office, signed, sent)
+    after = delivered.answer
+    value = view_json(after or view, office.policy, office.now)
+    value |= {"delivery": delivered.to_json()}
+    lines = standing_lines(after, office.policy, office.now) if after else []
+    office.output.done(value, "", *lines, *(delivered.lines() if delivered.is_done else ()))
+
+
+async def _is_released(office: Office, digest: bytes) -> bool:
+    """Return whether the log that witnesses vouched for has a release of the withdrawal; False where none is there."""
+    from custody.errors import CustodyError
+    from custody.follow import settled
+
+    try:
+        state = (await office.followed()).state
+        return bool(settled(state, office.now).releases_of(digest))
+    except CustodyError:
+        return False
 
 
 def read_stage(text: str) -> Stage:

@@ -96,7 +96,7 @@ class Signers(signer_pb2_grpc.SignerServiceServicer):
             elif kind == "witness":
                 link.take(message.witness)
             elif kind == "answer":
-                self._beside(at_work, self._take(link, message.answer.document))
+                self._beside(at_work, self._take(link, message.answer))
             elif kind == "held" and len(at_work) < MAX_AT_WORK:  # it is said again with the next heartbeat
                 self._beside(at_work, self._take_in(link, message.held))
         link.queue.put_nowait(None)
@@ -114,10 +114,12 @@ class Signers(signer_pb2_grpc.SignerServiceServicer):
         except CustodyError as error:
             log.warning("held.failed", node=link.node, code=error.code)
 
-    async def _take(self, link: Link, document: bytes) -> None:
+    async def _take(self, link: Link, message: signer_pb2.Answer) -> None:
         try:
-            answer = parse_answer(document)
+            answer = parse_answer(message.document)
             check_own_name_of_answer(link.node, answer.node)
+            for line in message.cosignatures[:1]:  # a node has one word; whose it is, its signature says
+                await asyncio.shield(self._parts.logs.add_word(line))
             await asyncio.shield(take_answer(self._parts, answer, link.node))
             await asyncio.shield(flow.advance(self._parts, answer.withdrawal_digest))
         except CustodyError as error:

@@ -5,6 +5,7 @@ protocol.md "Nothing important can be withheld" and "The logs"; threats.md H4, H
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,15 @@ import pytest
 from custody.approval import Approval, Decision
 from custody.bundle import Bundle
 from custody.entries import Document, EntryKind, StopCause, StopStatement
-from custody.errors import Refused
+from custody.errors import IntegrityError, Refused
 from custody.follow import start
 from custody.genesis import Genesis
 from custody.held import Held, count_receipts
 from custody.statements import Kind, Signed, sign
 from signer_node.inbox import Inbox
 from signer_node.judge import Judged, Moment, Pinned, judge
+from signer_node.marks import held_mark_path
+from signer_node.witness_money import open_pair
 from tests.fakes.clock import FakeClock
 from tests.fakes.rules import DAY, NOW, PAY, seed_of
 from tests.watchers import WatchedWorld, Watcher, freeze_by, genesis_with, veto_by, witness_of
@@ -196,3 +199,47 @@ def _reject(world: World) -> Signed:
     asked = world.withdrawal()
     said = Approval(asked.genesis, asked.digest, Decision.REJECT, "carol", world.now, world.now + DAY)
     return sign(Kind.APPROVAL, said.to_json(), seed_of("carol"))
+
+
+@pytest.mark.parametrize("lost", ["the directory of yesterday", "the statement alone", "the record alone"])
+def test_atk_123_witness_restored_without_what_it_held_never_vouches_again(lost: str, tmp_path: Path) -> None:
+    """A freeze that it gave a receipt for is part of its state: an older state is refused, with the log unchanged."""
+    world = watched(THREE, tmp_path)
+    watcher = world.asks[0]
+    world.cosigned()
+    yesterday = tmp_path / "yesterday"
+    shutil.copytree(watcher.home.state, yesterday)
+    receipt = watcher.hold(freeze_by("dave", world.genesis, NOW))
+    assert isinstance(receipt, Signed)
+    for origin in watcher.pair.origins:
+        watcher.pair.of(origin)._store.close()  # type: ignore[union-attr]  # as the end of its process does
+    held = watcher.home.state / "held"
+    if lost == "the directory of yesterday":
+        shutil.rmtree(watcher.home.state)
+        shutil.copytree(yesterday, watcher.home.state)
+    else:
+        for path in held.glob("*.json" if lost == "the statement alone" else "changes"):
+            path.unlink()
+
+    with pytest.raises(IntegrityError) as refused:
+        open_pair(watcher.home, world.genesis, Inbox(watcher.home.state), world.clock.now)
+
+    assert refused.value.code == ("HELD_DAMAGED" if lost == "the statement alone" else "WITNESS_HELD_REWOUND")
+
+
+def test_witness_that_died_between_record_and_mark_of_what_it_holds_starts_again(tmp_path: Path) -> None:
+    """The receipt leaves after the mark, so a record that is ahead of it is no loss."""
+    world = watched(THREE, tmp_path)
+    watcher = world.asks[0]
+    mark = held_mark_path(watcher.home.key)
+    before = mark.read_bytes()
+    watcher.hold(freeze_by("dave", world.genesis, NOW))
+    for origin in watcher.pair.origins:
+        watcher.pair.of(origin)._store.close()  # type: ignore[union-attr]  # as the end of its process does
+    mark.write_bytes(before)
+
+    inbox = Inbox(watcher.home.state)
+    open_pair(watcher.home, world.genesis, inbox, world.clock.now)
+
+    assert len(inbox.held) == 1
+    assert mark.read_bytes() != before

@@ -104,6 +104,22 @@ def test_reject_posted_to_coordinator_and_witness_is_done(office: Desk, witness:
     assert delivery.get("receipts") == ["witness"] or delivery["logged_by"] == ["witness"]
 
 
+def test_cancel_posted_to_coordinator_and_witness_is_done_and_after_a_release_is_posted_to_nobody(
+    office: Desk, witness: str
+) -> None:
+    """Its initiator's stop is a stop like any other; a release that the log shows makes it useless, and it says so."""
+    propose(office, "taken-back", 20_000_009)
+    ran = posting(office, "alice", witness, "cancel", "taken-back")
+    assert ran.code == 0, ran.out + ran.err
+    delivery = ran.json["delivery"]
+    assert (ran.json["stage"], delivery["coordinator"], delivery["done"]) == ("cancelled", "taken", True)
+    assert delivery.get("receipts") == ["witness"] or delivery["logged_by"] == ["witness"]
+    propose(office, "gone", 35_001)
+    late = posting(office, "alice", witness, "cancel", "gone")
+    assert late.code == 3, late.out + late.err
+    assert late.json["error"] == "NEEDS_SUPERSEDE", late.out + late.err
+
+
 def test_veto_while_the_coordinator_is_away_takes_a_whole_digest_unseen(office: Desk, witness: str) -> None:
     """A name needs the coordinator, a digest does not: the witness holds the stop."""
     digest = propose(office, "hidden", 20_000_002)

@@ -15,12 +15,15 @@ from coordinator.store import Change, Event, MoneyBody, Store
 from coordinator.store.sql import SqlStore
 from custody import ed25519
 from custody.audit import (
+    Checkpoint,
     ExportKeys,
     Log,
     Subtrees,
     VerdictKind,
+    cosign,
     leaf_hash,
     open_checkpoint,
+    sign_checkpoint,
     verify_consistency,
     verify_export,
     verify_inclusion,
@@ -319,3 +322,30 @@ async def test_export_when_logs_were_vouched_for_along_the_way_then_verifies(tmp
     flipped = raw.replace(sessions[2].digest.hex().encode(), sessions[1].digest.hex().encode(), 1)
     assert verify_export(flipped, keys).kind is VerdictKind.MODIFIED
     await store.close()
+
+
+async def test_add_word_when_a_witness_says_it_unasked_then_only_its_own_newer_word_counts() -> None:
+    """A node sends its cosignature with each answer: it replaces its older one, and nobody can say it for another."""
+    world = World(log=Log.MONEY)
+    kept = await world.logs.collect(Log.MONEY)
+    first = dict(kept.counted)
+    world.clock.advance(30)
+    pins = world.witnesses["w0"].pins
+
+    line = cosign(kept.note, "w0", pins.seed, world.clock.now())
+    assert await world.logs.add_word(line)
+
+    again = await world.logs.cosigned(Log.MONEY)
+    assert again is not None
+    assert dict(again.counted) == {**first, "w0": NOW + 30}
+    assert again.note.count("w0 ") == 1
+    other = sign_checkpoint(Checkpoint(world.pins.origin(Log.MONEY), 9, bytes(32)), SEED)
+    for bad in (
+        line,  # not newer
+        "no line",
+        cosign(kept.note, "w1", pins.seed, NOW + 40),  # by another key
+        cosign(kept.note, "stranger", bytes(32), NOW + 40),
+        cosign(other, "w0", pins.seed, NOW + 40),  # over another checkpoint
+    ):
+        assert not await world.logs.add_word(bad)
+    assert await world.logs.cosigned(Log.MONEY) == again
