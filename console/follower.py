@@ -14,7 +14,7 @@ from console.memory import Memory
 from console.refusal import refuse
 from custody.audit import Frontier, Log, leaf_hash, parse_checkpoint, parse_note
 from custody.errors import IntegrityError
-from custody.follow import State, advance, in_force, open_under, settled, start, time_of
+from custody.follow import State, advance, open_under, settled, start, time_of
 from custody.genesis import Genesis
 from custody.statements import Signed
 
@@ -62,7 +62,7 @@ async def follow(client: Client, genesis: Genesis, memory: Memory) -> Followed:
     vouched_at = cosigned.oldest_counted(vouched.policy.roots.w)
     if vouched_at is None:  # `open_under` counted them already
         raise IntegrityError("CHECKPOINT_UNDERSIGNED", "expected enough cosignatures")
-    return Followed(in_force(settled(state, time_of(cosigned)), vouched_at), note, vouched_at, named)
+    return Followed(settled(vouched, time_of(cosigned)), note, vouched_at, named)
 
 
 def require_fresh(followed: Followed, now: int) -> State:

@@ -6,7 +6,7 @@ from coordinator.store.port import LogStore
 from custody.audit import Log
 from custody.entries import parse_entry, statements_of
 from custody.errors import IntegrityError
-from custody.follow import State, append, in_force, open_money_checkpoint, settled, start, time_of
+from custody.follow import State, append, in_force, open_under, settled, start, time_of
 from custody.genesis import Genesis
 from custody.statements import Signed
 
@@ -24,7 +24,7 @@ class Followed:
     def __init__(self, store: LogStore, genesis: Genesis) -> None:
         self._store = store
         self._state = start(genesis)
-        self._covering = ("", 0)  # the newest note opened here, and the T that it gives
+        self._covering = ("", 0, 0)  # the newest note opened here, T, and by when w witnesses had vouched
 
     async def state(self, now: int) -> State:
         """Return the state of everything that is durable.
@@ -33,7 +33,8 @@ class Followed:
         it in the next WITNESS entry; `now` (UTC seconds) while there is none.
         """
         state = await self._catch_up()
-        return in_force(settled(state, await self._tail_time(state, now)), now)
+        t, vouched_at = await self._tail_time(state, now)
+        return in_force(settled(in_force(state, vouched_at), t), now)
 
     async def unsettled(self) -> State:
         """Return the state of everything that is durable, with its tail: what more entries can be followed onto."""
@@ -49,15 +50,16 @@ class Followed:
                 self._state = state
         return state
 
-    async def _tail_time(self, state: State, now: int) -> int:
-        if not state.tail:
-            return now
-        notes = await self._store.cosigned(Log.MONEY, state.size)
+    async def _tail_time(self, state: State, now: int) -> tuple[int, int]:
+        """Return T of the tail, and by when w witnesses had vouched for it."""
+        notes = await self._store.cosigned(Log.MONEY, state.size) if state.tail else None
         if notes is None:
-            return now
+            return now, now
         if self._covering[0] != notes.first:
-            self._covering = (notes.first, time_of(open_money_checkpoint(state, notes.first)))
-        return self._covering[1]
+            vouched, cosigned = open_under(state, notes.first)
+            oldest = cosigned.oldest_counted(vouched.policy.roots.w)
+            self._covering = (notes.first, time_of(cosigned), now if oldest is None else oldest)
+        return self._covering[1:]
 
     async def statements(self, entries: tuple[bytes, ...]) -> dict[bytes, Signed]:
         """Return the statements that `entries` name, by digest. Raises IntegrityError MISSING_BODY."""

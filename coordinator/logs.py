@@ -141,15 +141,16 @@ class Logs:
             IntegrityError: LOG_KEY_OTHER: the key is not among those that were given.
         """
         pins, witnesses = self._pins, tuple(WitnessKey(witness.name, witness.key) for witness in roots.witnesses)
+        since = pins.until if pins.until <= self._clock.now() else pins.since
         self._witnesses = {**ports, **self._witnesses}
         if (pins.log_key, pins.witnesses, pins.w) == (roots.log_key, witnesses, roots.w):
-            self._pins = replace(pins, until=until)
+            self._pins = replace(pins, since=since, until=until)
             return
         key = self._keys.get(roots.log_key)
         if key is None:
             raise IntegrityError("LOG_KEY_OTHER", f"expected the log key {roots.log_key.hex()[:16]} of the rules")
         self._former = pins
-        self._pins = LogPins(pins.genesis, key, roots.log_key, witnesses, roots.w, self._clock.now(), until)
+        self._pins = LogPins(pins.genesis, key, roots.log_key, witnesses, roots.w, since, until)
         self._opened.clear()
 
     async def signed(self, log: Log) -> str:

@@ -212,14 +212,13 @@ class _Evidence:
             if not isinstance(found.entry.body, Witnessed):
                 tail.append(found)
                 continue
-            t = time_of(open_under(state, found.entry.body.note)[1])
-            state, tail = self._settled(state, tail, t), []
+            vouched, cosigned = open_under(state, found.entry.body.note)
+            state, tail = self._settled(vouched, tail, time_of(cosigned)), []
         for found in tail:
-            state = self._settled(state, [found], found.entry.time)
+            state = self._settled(in_force(state, found.entry.time), [found], found.entry.time)
         return state
 
     def _settled(self, state: State, tail: list[_Entry], t: int) -> State:
-        state = in_force(state, t)
         for found in tail:
             body = found.entry.body
             if isinstance(body, Release):

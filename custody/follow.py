@@ -55,11 +55,12 @@ LONE_FREEZE_SECONDS = 72 * 3600  # protocol.md "Rules, freeze": one person's fre
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """An admissible release. t: when witnesses first saw it, UTC seconds."""
+    """An admissible release. t: when witnesses first saw it, UTC seconds.  rules: the version that it counts under."""
 
     index: int
     release: Release
     t: int
+    rules: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +156,18 @@ def governed(state: State, at: int) -> State:
 
     Whoever follows on goes on from `state`: the tail gets its true T from a WITNESS entry.
     """
-    rules = state.rules
+    rules = state.rules.at(at)
     for pending in state.tail:
         if pending.entry.kind is EntryKind.RULE:
             rules = _succeed(replace(state, rules=rules), pending, at).rules
     return _under(state, rules.at(at))
+
+
+def under_version(state: State, rules: Rules, version: int) -> State:
+    """Return `state` under a version that is or was in force in `rules`, of the same log."""
+    if state.policy.version == version:
+        return state
+    return _under(state, Rules(rules.versions[version - 1], (), rules.versions[: version - 1]))
 
 
 def _under(state: State, rules: Rules) -> State:
@@ -252,7 +260,11 @@ def advance(state: State, entries: Sequence[bytes], statements: Mapping[bytes, S
 
 
 def settled(state: State, t: int) -> State:
-    """Return `state` with the tail's T set to `t`: the latest counted timestamp of the checkpoint that covers it."""
+    """Return `state` with the tail's T set to `t`: the latest counted timestamp of the checkpoint that covers it.
+
+    The rules are those that `open_under` gives for that checkpoint: delays run out by the oldest counted timestamp, so
+    that no single witness can end one early.
+    """
     settled_state = state
     for pending in state.tail:
         settled_state = _settle(settled_state, pending, t)
@@ -287,17 +299,17 @@ def _settle_all(state: State, entry: MoneyEntry) -> State:
     assert isinstance(entry.body, Witnessed)  # noqa: S101 - parse_entry pairs kind and body
     if not state.tail:
         raise IntegrityError("WITNESS_ENTRY", "expected a WITNESS entry only behind an entry that it covers")
-    cosigned = open_money_checkpoint(state, entry.body.note)
+    vouched, cosigned = open_under(state, entry.body.note)
     if (cosigned.checkpoint.size, cosigned.checkpoint.root) != (state.size, state.frontier.root):
         raise IntegrityError("WITNESS_ENTRY", f"expected the checkpoint of the {state.size} entries in front of it")
-    return settled(state, time_of(cosigned))
+    return settled(vouched, time_of(cosigned))
 
 
 def _settle(state: State, pending: Pending, t: int) -> State:
-    state, body = in_force(state, t), pending.entry.body
+    body = pending.entry.body
     if isinstance(body, Release):
         if _is_admissible(state, body, pending.statements, t):
-            released = Released(pending.index, body, t)
+            released = Released(pending.index, body, t, state.policy.version)
             return replace(state, releases=(*state.releases, released), spent=state.spent.add(body, t))
     elif isinstance(body, Notice):
         withdrawal_signed = pending.statements[body.withdrawal_digest]

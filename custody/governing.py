@@ -101,7 +101,7 @@ def follows(old: Policy, new: Policy) -> Refused | None:
 
 
 def missing_signatures(policy: Policy, signed: Signed, t: int) -> int:
-    """Return how many more admins of `policy` must sign, in office at `t`.
+    """Return how many more admins of `policy` must sign, in office at `t`, each having seen the document.
 
     With `exclude_author` the author does not count; nobody can prove who that is, so one more must sign.
     """
@@ -125,8 +125,15 @@ def takes_effect(old: Policy, new: Policy, changes: Diff, t: int) -> int | Refus
 
 
 def succeed(rules: Rules, genesis: Genesis, signed: Signed, index: int, t: int) -> Rules:
-    """Return the rules after the RULE entry `index` with its T `t`; as they were where the document does nothing."""
-    rules = rules.at(t)
+    """Return the rules after the RULE entry `index`; as they were where the document does nothing.
+
+    Args:
+        rules: in force at the entry.
+        genesis: whose rules they are.
+        signed: the document that the entry names.
+        index: of the entry.
+        t: its T.
+    """
     if any(waiting.policy.hash == signed.digest for waiting in rules.waiting):
         return rules  # logged twice: its delay runs from the first
     found = successor_of(rules, genesis, signed, t)

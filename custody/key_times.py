@@ -51,8 +51,8 @@ def _versions(genesis: Genesis, export: Export) -> Iterator[tuple[Policy, int]]:
             signed = export.bodies.get(entry.body.statement)
             tail += [(index, signed)] if isinstance(signed, Signed) else []
         elif isinstance(entry.body, Witnessed):
-            before, (_, cosigned) = state.rules, open_under(state, entry.body.note)
-            state = _settled(state, tail, time_of(cosigned))
+            before, (vouched, cosigned) = state.rules, open_under(state, entry.body.note)
+            state = _settled(vouched, tail, time_of(cosigned))
             tail = []
             yield from _taken(before, state.rules, time_of(cosigned))
     if state.rules.waiting:
@@ -60,7 +60,7 @@ def _versions(genesis: Genesis, export: Export) -> Iterator[tuple[Policy, int]]:
 
 
 def _settled(state: State, tail: list[tuple[int, Signed]], t: int) -> State:
-    rules = state.rules.at(t)
+    rules = state.rules
     for index, signed in tail:
         rules = succeed(rules, state.genesis, signed, index, t)
     return replace(state, rules=rules)

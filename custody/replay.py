@@ -26,7 +26,17 @@ from custody.errors import CustodyError, MalformedError, Refused
 from custody.facts import Facts
 from custody.fields import Fields
 from custody.finalise import signatures_in
-from custody.follow import State, append_parsed, governed, open_money_checkpoint, settled, start, time_of
+from custody.follow import (
+    State,
+    append_parsed,
+    governed,
+    in_force,
+    open_money_checkpoint,
+    settled,
+    start,
+    time_of,
+    under_version,
+)
 from custody.genesis import Genesis, check_signed, parse_genesis
 from custody.key_times import keys_under, later_keys
 from custody.psbt import MAGIC, Psbt, parse
@@ -146,7 +156,8 @@ class _Replay:
         parsed = self._export.money
         for index, raw in enumerate(self._export.entries[Log.MONEY]):
             self._take(index, raw, parsed[index] if parsed else None)
-        self._state = settled(self._state, self._tail_time())
+        tail_time = self._tail_time()
+        self._state = settled(in_force(self._state, tail_time), tail_time)
         self._settle()
         for index, receipt in self._receipts:
             self._check_receipt(index, receipt)
@@ -235,7 +246,10 @@ class _Replay:
         for index, entry, release, before in self._waiting:
             released = counted.get(index)
             t = entry.time if released is None else released.t
-            logged = Logged(index, entry, release, governed(before, t), t)
+            at_index = governed(before, t)  # one that counts nothing: about where it stood
+            if released is not None:
+                at_index = under_version(before, self._state.rules, released.rules)
+            logged = Logged(index, entry, release, at_index, t)
             found = self._found.setdefault((release.withdrawal_digest, release.txid), _Found())
             if released is None:
                 found.faults.append((logged, why_inadmissible(logged, self._export.bodies)))

@@ -16,7 +16,7 @@ from custody.canonical import Json, decode
 from custody.entries import MoneyEntry, Notice, Release, Stop, parse_entry
 from custody.errors import MalformedError
 from custody.fields import Fields
-from custody.follow import State, append, governed, open_money_checkpoint, settled, start, time_of
+from custody.follow import State, append, governed, in_force, open_money_checkpoint, settled, start, time_of
 from custody.genesis import Genesis, parse_genesis
 from custody.psbt import MAGIC, parse
 from custody.statements import Signed
@@ -262,7 +262,8 @@ def _read_money(export: Export, genesis: Genesis) -> tuple[tuple[bytes, Told], .
 def _settled(state: State, export: Export) -> State:
     """Give the tail the newest time that its own entries name, as `custody.replay` does."""
     newest = time_of(open_money_checkpoint(state, export.checkpoints[Log.MONEY]))
-    return settled(state, min(newest, max((pending.entry.time for pending in state.tail), default=newest)))
+    t = min(newest, max((pending.entry.time for pending in state.tail), default=newest))
+    return settled(in_force(state, t), t)
 
 
 def _times(state: State) -> dict[int, int]:

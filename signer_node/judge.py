@@ -248,13 +248,13 @@ def release_is_logged(bundle: Bundle, state: State, time: Interval) -> tuple[Sta
     Returns:
         The settled state, the time that the RELEASE's entry names, the RELEASE, its T; or what does not hold.
     """
-    covering = open_money_checkpoint(state, bundle.covering)
+    vouched, covering = open_under(state, bundle.covering)
     fresh = open_money_checkpoint(state, bundle.log.note).checkpoint
     if (covering.checkpoint.size, covering.checkpoint.root) != (fresh.size, fresh.root):
         return Refused(
             "COVERING_OTHER", "the first checkpoint of the same log size", f"size {covering.checkpoint.size}"
         )
-    settled_state = in_force(settled(state, time_of(covering)), time.lo)  # delays run out by lo
+    settled_state = in_force(settled(vouched, time_of(covering)), time.lo)  # delays run out by lo
     found = next((r for r in settled_state.releases if r.index == bundle.release_index), None)
     if found is None:
         return Refused("RELEASE_INADMISSIBLE", f"a release that counts at index {bundle.release_index}", "none")

@@ -36,7 +36,7 @@ from custody.entries import (
     Witnessed,
 )
 from custody.facts import Facts, ShapeLimits, read_facts
-from custody.follow import State, advance, family_of, settled, start
+from custody.follow import State, advance, family_of, open_under, settled, start
 from custody.genesis import (
     Genesis,
     GenesisWallet,
@@ -129,7 +129,8 @@ class World:
         """Return what a follower of the whole log knows, the tail settled now."""
         found = start(self.genesis)
         if self.entries:
-            found = settled(advance(found, self.entries, self.statements, self.cosigned()), self.now)
+            note = self.cosigned()
+            found = settled(open_under(advance(found, self.entries, self.statements, note), note)[0], self.now)
         return found
 
     def withdrawal(self, *payments: tuple[int, int], **changes: Any) -> Withdrawal:

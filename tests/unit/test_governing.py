@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from custody.audit import cosign, with_lines
 from custody.errors import IntegrityError, Refused
 from custody.follow import State, advance, governed, in_force, open_under, settled, start, time_of
 from custody.governing import PENDING_EXPIRY_S, follows, missing_signatures, successor_of
@@ -28,6 +29,7 @@ from tests.governing import (
     without_rule,
     without_user,
 )
+from tests.watchers import genesis_with
 from tests.world import World, book_of, make_genesis
 
 FEW = rule("few", "require", {}, {"approvals": {"group": "ops", "threshold": 1}})
@@ -375,6 +377,49 @@ def test_governed_judges_by_a_document_in_the_tail_without_settling_it() -> None
     assert state.policy.version == 1
     assert governed(state, NOW).policy.version == 2
     assert len(governed(state, NOW).tail) == 1
+
+
+class LyingWorld(World):
+    """Two honest witnesses, and one whose clock says what it likes. ahead_s: by how much."""
+
+    ahead_s = 0
+
+    def cosigned(self, at: int | None = None, size: int | None = None) -> str:
+        """Return the checkpoint with the lines of all three."""
+        note = with_lines(super().cosigned(at, size), ())
+        bare = "\n".join(line for line in note.split("\n") if not line.startswith("\u2014 w"))
+        times = {"w1": self.now, "w2": self.now, "w3": self.now + self.ahead_s}
+        return with_lines(bare, [cosign(bare, name, seed_of(name), when) for name, when in times.items()])
+
+
+def test_one_lying_witness_ends_no_delay_early() -> None:
+    """A loosening takes effect by the oldest counted time, so one witness that runs ahead moves nothing."""
+    genesis = genesis_with(3, 2, 0, PAY, FEW)
+    world = LyingWorld(genesis, witness=("w1", seed_of("w1")))
+    log_rules(world, signed_rules(after(document_of(genesis), without_rule("few"))))
+    world.notice(world.withdrawal())
+    world.ahead_s = 2 * DAY
+    world.notice(world.withdrawal(withdrawal_id="w-2"))
+    world.notice(world.withdrawal(withdrawal_id="w-3"))
+
+    assert versions(world.state()) == (1, [NOW + DAY])
+    world.now = NOW + DAY
+    world.notice(world.withdrawal(withdrawal_id="w-4"))
+    world.notice(world.withdrawal(withdrawal_id="w-5"))
+    assert versions(world.state()) == (2, [])
+
+
+def test_admin_who_saw_nothing_does_not_count() -> None:
+    """A blind credential never signs rules (protocol.md "Approval")."""
+    genesis = make_genesis(PAY, principals=_blind(document_of(GENESIS), "grace"))
+
+    assert missing_signatures(genesis.policy, signed_rules(after(document_of(genesis), with_rule(CLOSED))), NOW) == 1
+
+
+def _blind(found: Document, name: str) -> Document:
+    user_of(found, name)["credentials"][0]["seen"] = False
+    principals: Document = found["principals"]
+    return principals
 
 
 def test_document_logged_twice_waits_from_its_first_entry() -> None:
