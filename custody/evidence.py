@@ -27,6 +27,7 @@ from custody.audit import (
 from custody.canonical import decode, encode
 from custody.entries import Document, EntryKind, MoneyEntry, Release, Witnessed, parse_entry, statements_of
 from custody.errors import CustodyError, MalformedError, NotFoundError, Refused
+from custody.evidence_receipts import check_receipts, receipts_of
 from custody.facts import ShapeLimits, check_matches, read_facts
 from custody.fields import Fields
 from custody.follow import State, in_force, open_under, start, time_of
@@ -49,6 +50,7 @@ MAX_EVIDENCE_BYTES = 64 * 1024 * 1024  # a PSBT, a transaction and some thousand
 MAX_CHANGE_INDEX = 100_000  # a script is derived for each index below: some 20 s, and 270 withdrawals a day for a year
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP can say: the same bytes whenever it is made
 _MANIFEST = "manifest.json"
+_RECEIPTS = "receipts/"
 
 
 def make_evidence(export: Export, digest: bytes) -> bytes:
@@ -74,6 +76,8 @@ def make_evidence(export: Export, digest: bytes) -> bytes:
         body = export.bodies[named]
         if isinstance(body, Signed):
             files[f"statements/{named.hex()}.json"] = body.to_bytes()
+    for receipt in receipts_of(story, export):
+        files[f"{_RECEIPTS}{receipt.digest.hex()}.json"] = receipt.to_bytes()
     raws = {"psbt.bin": psbt_of(story, export), "transaction.bin": transaction_of(story, export)}
     files |= {name: found for name, found in raws.items() if found is not None}
     return _zip(digest, files)
@@ -86,13 +90,14 @@ def verify_evidence(raw: bytes, genesis_hash: bytes) -> Verdict:
         raw: the ZIP.
         genesis_hash: 32 bytes, as the verifier knows it from elsewhere.
     """
-    # Plan: 1 files are those of the manifest · 2 genesis · 3 checkpoints · 4 each entry is in its log · 5 people agreed
-    #       · 6 the PSBT is the released one · 7 its signatures.
+    # Plan: 1 files are those of the manifest · 2 genesis · 3 checkpoints · 4 each entry is in its log · 5 receipts ·
+    #       6 people agreed · 7 the PSBT is the released one · 8 its signatures.
     try:
         digest, files = _unzip(raw)
         genesis = _genesis(files, genesis_hash)
         found = _Evidence(genesis, digest, files)
         found.check_entries()
+        found.check_receipts()
         refused = found.check_releases()
     except CustodyError as error:
         return Verdict(VerdictKind.MODIFIED, f"{error.code}: {error.message}")
@@ -204,6 +209,14 @@ class _Evidence:
                 checkpoint = cosigned.checkpoint
                 if not verify_inclusion(leaf_hash(raw), index, checkpoint.size, proof, checkpoint.root):
                     raise MalformedError("INCLUSION", f"expected a proof of {log.value} entry {index}")
+
+    def check_receipts(self) -> None:
+        """Prove every receipt in the bundle."""
+        raws = [raw for name, raw in sorted(self._files.items()) if name.startswith(_RECEIPTS)]
+        releases = {e.index: e.entry.body for e in self._money if isinstance(e.entry.body, Release)}
+        statements = frozenset(digest for e in self._money for digest in statements_of(e.entry))
+        versions = self._state.rules.versions
+        check_receipts([Signed.from_bytes(raw) for raw in raws], self._genesis.hash, versions, releases, statements)
 
     def _follow_rules(self) -> State:
         """Return the state under the last rules in the bundle, with the rules and T of each release on the way."""

@@ -14,13 +14,16 @@ from coordinator.exporting import export_lines
 from coordinator.posted import take_in
 from coordinator.session import Stage
 from coordinator.store.port import Change, Event
+from custody import evidence
 from custody.audit import Log, read_export
 from custody.audit.export import body_line
 from custody.bundle import read_receipt
 from custody.canonical import decode
+from custody.evidence import make_evidence, verify_evidence
 from custody.held import HeldReceipt, sign_receipt
 from custody.replay import verify
 from custody.statements import Kind, Signed, endorse, sign
+from custody.story import stories_of
 from tests.fakes.rules import seed_of
 from tests.integration.harness import NOW, Organisation, close, genesis_of, organise
 from tests.watchers import freeze_by, veto_by
@@ -148,3 +151,29 @@ async def test_verify_given_a_false_witness_receipt_names_it(
     verdict = verify(await exported(organisation), GENESIS.hash, full=False)
 
     assert (verdict.kind.value, verdict.detail.partition(":")[0]) == ("MODIFIED", code), verdict
+
+
+async def test_evidence_given_receipts_holds_and_proves_them(organisation: Organisation) -> None:
+    """The bundle of a withdrawal has its signers' receipts, and a witness's for its veto; a false one is named."""
+    waiting = organisation.withdrawal(20_000_000, 13)
+    await organisation.propose(waiting)
+    veto = veto_by("bob", waiting, NOW)
+    assert await take_in(organisation.parts, veto, "witness", [held_by("witness", veto.digest)]) is None
+    export = read_export(await exported(organisation))
+    paid = next(story.digest for story in stories_of(export) if story.released is not None)
+
+    for digest, kinds in ((paid, [Kind.RECEIPT, Kind.RECEIPT]), (waiting.digest, [Kind.HELD])):
+        made = make_evidence(export, digest)
+        _, files = evidence._unzip(made)
+        receipts = {name: Signed.from_bytes(raw) for name, raw in files.items() if name.startswith("receipts/")}
+        assert [receipt.kind for receipt in receipts.values()] == kinds
+        assert str(verify_evidence(made, GENESIS.hash)) == f"OK({digest.hex()})"
+        for name, receipt in receipts.items():
+            forged = Signed(receipt.kind, receipt.raw, (endorse(receipt.kind, receipt.raw, seed_of("bob")),))
+            verdict = verify_evidence(evidence._zip(digest, {**files, name: forged.to_bytes()}), GENESIS.hash)
+            assert (str(verdict), verdict.detail.partition(":")[0]) == ("MODIFIED", "RECEIPT_SIGNATURE")
+        stranger = held_by("witness", bytes(32))
+        verdict = verify_evidence(
+            evidence._zip(digest, {**files, "receipts/x.json": stranger.to_bytes()}), GENESIS.hash
+        )
+        assert verdict.detail.startswith("RECEIPT_STATEMENT")
