@@ -10,6 +10,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from custody.address import script_of
 from custody.base58 import decode_check
@@ -223,17 +224,17 @@ def _check_fields(psbt: Psbt, wallet: Wallet) -> Refused | None:
     signatures = _TAP_SIGNATURE_TYPES if wallet.template.is_taproot else _SIGNATURE_TYPES
     if _types(psbt.inputs) & _mask(signatures):
         return Refused("PSBT_HAS_SIGNATURES", "signatures beside the PSBT", "one inside")
-    of_inputs, of_outputs = _SCRIPT_TYPES[wallet.template]
+    of_inputs, of_outputs = _judged(wallet.template)
     return (
-        _unknown((psbt.globals,), _GLOBAL_TYPES)
+        _unknown((psbt.globals,), _mask(_GLOBAL_TYPES))
         or _foreign_xpub(psbt, wallet)
-        or _unknown(psbt.inputs, _CLAIMED_TYPES | of_inputs)
-        or _unknown(psbt.outputs, V2_ONLY[OUTPUT] | of_outputs)
+        or _unknown(psbt.inputs, of_inputs)
+        or _unknown(psbt.outputs, of_outputs)
     )
 
 
-def _unknown(maps: Iterable[FieldMap], known: frozenset[int]) -> Refused | None:
-    extra = _types(maps) & ~_mask(known)
+def _unknown(maps: Iterable[FieldMap], known: int) -> Refused | None:
+    extra = _types(maps) & ~known
     if not extra:
         return None
     first = (extra & -extra).bit_length() - 1
@@ -248,8 +249,16 @@ def _types(maps: Iterable[FieldMap]) -> int:
     return found
 
 
-def _mask(types: Iterable[int]) -> int:
+@cache
+def _mask(types: frozenset[int]) -> int:
     return sum(1 << kind for kind in types)
+
+
+@cache
+def _judged(template: Template) -> tuple[int, int]:
+    """Return the types of field that are judged here, of inputs and of outputs, as bits."""
+    of_inputs, of_outputs = _SCRIPT_TYPES[template]
+    return _mask(_CLAIMED_TYPES | of_inputs), _mask(V2_ONLY[OUTPUT] | of_outputs)
 
 
 def _foreign_xpub(psbt: Psbt, wallet: Wallet) -> Refused | None:
