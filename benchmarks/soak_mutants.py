@@ -108,8 +108,7 @@ def main(arguments: Sequence[str]) -> int:
             return 2
         print(line_of(outcome), file=sys.stderr, flush=True)
         outcomes.append(outcome)
-    old = PAGE.read_text() if PAGE.is_file() else ""
-    PAGE.write_text(page(outcomes, old))
+        PAGE.write_text(page([outcome], PAGE.read_text() if PAGE.is_file() else ""))  # now: what follows may be stopped
     goals = [Goal(f"{found.group}: mutants noticed, in %", found.percent, f">= {TARGET_PERCENT}") for found in outcomes]
     return report("mutants", goals, as_json="--json" in arguments)
 
