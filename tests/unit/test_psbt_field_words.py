@@ -253,4 +253,4 @@ def test_read_paths_given_values_return_little_endian_steps() -> None:
 
     assert read_path(steps) == tap_path(b"\0" + steps) == (2**31 + 86, 258)
     assert tap_path(b"\x02" + bytes(64) + steps) == (2**31 + 86, 258)
-    assert tap_path(b"\x01" + bytes(32) + b"abcd") == ()
+    assert tap_path(b"\x01" + bytes(32) + b"abcd") == tap_path(b"\x01" + bytes(32)) == ()

@@ -164,6 +164,7 @@ def output(amount: int, script_bytes: int, claimed: int | None = None) -> bytes:
         (output(5, 252), True),
         (output(5, 253), False),
         (output(5, 3, claimed=4), False),
+        (bytes(8) + b"\xfd" + bytes(253), False),  # 0xfd is no length of one byte
         (output(5, 4, claimed=3), False),
     ],
 )
@@ -308,3 +309,22 @@ def test_skim_transaction_given_no_inputs_or_outputs_agrees_with_the_strict_read
         with pytest.raises(MalformedError):
             parse_transaction(raw)
         assert skim_transaction(raw) is None
+
+
+ONE_INPUT, ONE_OUTPUT = PLAIN[5:46], PLAIN[47:-4]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        bytes(4) + b"\xfd" + ONE_INPUT * 253 + b"\x01" + ONE_OUTPUT + bytes(4),
+        bytes(4) + b"\x01" + ONE_INPUT + b"\xfd" + ONE_OUTPUT * 253 + bytes(4),
+        bytes(4) + b"\x01" + ONE_INPUT[:36] + b"\xfd" + bytes(253 + 4) + b"\x01" + ONE_OUTPUT + bytes(4),
+        bytes(4) + b"\x01" + ONE_INPUT + b"\x01" + bytes(8) + b"\xfd" + bytes(253) + bytes(4),
+        PLAIN[:4] + b"\x00\x01" + PLAIN[4:-4] + b"\xfd" + b"\x01a" * 253 + bytes(4),
+        PLAIN[:4] + b"\x00\x01" + PLAIN[4:-4] + b"\x01\xfd" + bytes(253) + bytes(4),
+    ],
+)
+def test_skim_transaction_given_fd_as_a_count_of_one_byte_leaves_it_to_the_strict_reader(raw: bytes) -> None:
+    """What follows would fit: but 0xfd says that two bytes of count come first."""
+    assert skim_transaction(raw) is None
