@@ -358,3 +358,25 @@ async def test_evidence_of_payments_under_several_versions_verifies(org: Organis
     for asked in payments:
         verdict = verify_evidence(make_evidence(export, asked.digest), GENESIS.hash)
         assert (str(verdict), verdict.detail) == (f"OK({asked.digest.hex()})", "")
+
+
+async def test_node_identity_rotates_and_the_former_key_signs_no_receipt(org: Organisation) -> None:
+    """From the second of the change on the coordinator takes answers of the node under its new identity alone."""
+    nodes = [{**node, "identity": key_of("alpha-2").hex()} if node["name"] == "alpha" else node for node in _nodes()]
+    await propose(org, signed_rules(after(FIRST, roots={**FIRST["roots"], "nodes": nodes})))
+    await pass_time(org, DAY)
+    asked = org.withdrawal()
+    await org.propose(asked)
+    assert await org.run(asked) is Stage.SIGNING
+    assert "alpha RECEIPT_SIGNATURE" in org.handed
+
+    org.nodes["alpha"]._identity_seed = seed_of("alpha-2")
+    org.clock.advance(120)
+    assert await org.run(asked) is Stage.BROADCAST
+    verdict = verify(b"".join([line async for line in export_lines(org.parts)]), GENESIS.hash)
+    assert (str(verdict), verdict.detail) == ("OK", "")
+
+
+def _nodes() -> list[Document]:
+    found: list[Document] = FIRST["roots"]["nodes"]
+    return found

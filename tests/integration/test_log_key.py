@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import base64
 import os
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from coordinator.app import _open_log_keys, _pins
 from coordinator.config import SealedKey, load_config
 from coordinator.log_key import SeedKey, free_text_secret, make_sealed, open_sealed
 from coordinator.vault_key import VaultKey, VaultPlace
 from custody import ed25519
 from custody.audit import Checkpoint, open_signed, signed_checkpoint
 from custody.errors import ConflictError, CustodyError, IntegrityError, UnavailableError
+from custody.governing import Rules
 from custody.sealing import Hardness, Header, seal_secret
 from deploy.ca import make_ca
+from tests.fakes.rules import PAY, document, policy
 from tests.integration.conftest import LOG_ROLE, Bao
+from tests.world import make_genesis
 
 CHEAP = Hardness(memory_kib=8 * 1024, passes=1, lanes=1)
 NOTE = b"keyturn/test\n1\nroot\n"
@@ -154,6 +159,30 @@ def test_config_given_either_place_reads_it(tmp_path: Path) -> None:
     found = load_config(write_config(tmp_path, VAULT_TEXT)).log_key
     assert isinstance(found, VaultPlace)
     assert (found.key, found.wrapped_secret_id) == ("log-main", tmp_path / "w")
+
+
+def test_config_given_a_next_log_key_reads_it(tmp_path: Path) -> None:
+    """The key that rules which wait will pin, in the same form; none where nothing is named."""
+    text = SEALED_TEXT + "\nnext_log_key = " + SEALED_TEXT.replace('"a"', '"c"')
+
+    assert load_config(write_config(tmp_path, text)).next_log_key == SealedKey(tmp_path / "c", tmp_path / "b")
+    assert load_config(write_config(tmp_path, SEALED_TEXT)).next_log_key is None
+
+
+async def test_log_keys_given_rules_that_turned_signs_with_the_one_in_force(tmp_path: Path) -> None:
+    """Started before or after the change, a coordinator with both keys takes the one that the rules pin."""
+    passphrase = private(tmp_path / "b", b"a passphrase for tests")
+    publics = [make_sealed(tmp_path / name, passphrase, CHEAP) for name in ("a", "c")]
+    text = SEALED_TEXT + "\nnext_log_key = " + SEALED_TEXT.replace('"a"', '"c"')
+    config = load_config(write_config(tmp_path, text))
+    genesis = make_genesis(PAY)
+    for public in publics:
+        pinned = policy(roots={**document()["roots"], "log_key": public.hex()})
+        async with AsyncExitStack() as stack:
+            keys = await _open_log_keys(config, Rules(pinned), stack)
+            assert _pins(genesis, pinned, keys).key.public == public
+    with pytest.raises(IntegrityError, match="LOG_KEY_OTHER"):
+        _pins(genesis, policy(), keys)
 
 
 @pytest.mark.parametrize(
