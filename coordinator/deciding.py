@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coordinator.drafting import facts_of
+from coordinator.drafting import facts_of, watched_scripts
 from coordinator.parts import Parts
 from coordinator.session import Session
 from custody.approval import Approval, read_approval
@@ -15,9 +15,11 @@ from custody.follow import State, family_of
 from custody.interval import Interval
 from custody.once import pays_once
 from custody.people import Ballot, check_approval, check_initiator
+from custody.policy.match import coordinator_only
 from custody.policy.subject import CoordinatorFacts
 from custody.psbt import Psbt
 from custody.statements import Signed
+from custody.wallet import ScriptBook
 from custody.withdrawal import Withdrawal, read_withdrawal
 
 
@@ -62,9 +64,25 @@ async def judge_now(parts: Parts, session: Session, now: int) -> Judged | Refuse
         family=family_of(state, withdrawal) or withdrawal.digest,
         time=Interval(now, now),
         own_scripts=own_payees(facts, book),
-        coordinator=CoordinatorFacts(),  # what this coordinator does not measure yet is not known: such rules deny
+        coordinator=await _told(parts, state, facts, book),
     )
     return Judged(withdrawal, state, psbt, facts, approvals, decide(state.policy, case))
+
+
+async def _told(parts: Parts, state: State, facts: Facts, book: ScriptBook) -> CoordinatorFacts:
+    """Return what the coordinator alone can say, measured only where a rule asks.
+
+    What it does not keep (the session of whoever asked, how far the chain lags, zones) is not known: such rules deny.
+    """
+    if not any(coordinator_only(rule.match) for rule in state.policy.rules):
+        return CoordinatorFacts()
+    coins = {coin.outpoint: coin for coin in await parts.chain.coins(tuple(watched_scripts(book)))}
+    tip = await parts.chain.height()
+    spent = [coins.get(outpoint) for outpoint in facts.outpoints]
+    return CoordinatorFacts(
+        wallet_sats=sum(coin.amount_sats for coin in coins.values()),
+        confirmations=min((0 if coin is None else tip - coin.height + 1 for coin in spent), default=None),
+    )
 
 
 def asked_rightly(parts: Parts, state: State, withdrawal: Withdrawal, signed: Signed, now: int) -> Refused | None:
