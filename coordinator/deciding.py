@@ -76,7 +76,8 @@ async def _told(parts: Parts, state: State, facts: Facts, book: ScriptBook) -> C
     """
     if not any(coordinator_only(rule.match) for rule in state.policy.rules):
         return CoordinatorFacts()
-    coins = {coin.outpoint: coin for coin in await parts.chain.coins(tuple(watched_scripts(book)))}
+    scripts = watched_scripts(book, state.highest_change_index(book.wallet.wallet_id))
+    coins = {coin.outpoint: coin for coin in await parts.chain.coins(tuple(scripts))}
     tip = await parts.chain.height()
     spent = [coins.get(outpoint) for outpoint in facts.outpoints]
     return CoordinatorFacts(

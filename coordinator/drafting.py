@@ -17,18 +17,23 @@ from custody.updater import SpendableCoin, build
 from custody.wallet import CHANGE, RECEIVE, ScriptBook
 from custody.withdrawal import RelationKind, Withdrawal
 
-SCRIPTS_WATCHED = 100  # on each branch; discovery beyond it is a command of the operator
+SCRIPTS_WATCHED = 100  # on each branch at least; discovery of deposits beyond it is a command of the operator
 
 
-def watched_scripts(book: ScriptBook) -> dict[bytes, tuple[int, int]]:
-    """Return the wallet's scripts whose coins are looked for, with their (branch, index)."""
-    places = [(branch, index) for branch in (RECEIVE, CHANGE) for index in range(SCRIPTS_WATCHED)]
+def watched_scripts(book: ScriptBook, highest_change: int) -> dict[bytes, tuple[int, int]]:
+    """Return the wallet's scripts whose coins are looked for, with their (branch, index).
+
+    highest_change: the highest change index in the money log: all that came back to us so far lies at or below it.
+    """
+    change = max(SCRIPTS_WATCHED, highest_change + 1)
+    places = [(RECEIVE, index) for index in range(SCRIPTS_WATCHED)] + [(CHANGE, index) for index in range(change)]
     return {book.script(*place).script: place for place in places}
 
 
 async def own_coins(parts: Parts, book: ScriptBook) -> tuple[OwnCoin, ...]:
     """Return the confirmed coins of a wallet that no withdrawal holds, each proven by its previous transaction."""
-    scripts = watched_scripts(book)
+    state = await parts.followed.state(parts.clock.now())
+    scripts = watched_scripts(book, state.highest_change_index(book.wallet.wallet_id))
     found = await parts.chain.coins(tuple(scripts))
     held = await parts.store.reserved(parts.clock.now())
     return tuple(

@@ -51,7 +51,9 @@ class Wallets(wallet_pb2_grpc.WalletServiceServicer):
         """Show what is confirmed and what of it is held for withdrawals."""
         wallet = self._find(request.wallet).wallet
         book = self._parts.books[wallet.wallet_id]
-        coins = await self._parts.chain.coins(tuple(watched_scripts(book)))
+        state = await self._parts.followed.state(self._parts.clock.now())
+        scripts = watched_scripts(book, state.highest_change_index(wallet.wallet_id))
+        coins = await self._parts.chain.coins(tuple(scripts))
         held = await self._parts.store.reserved(self._parts.clock.now())
         return wallet_pb2.GetBalanceResponse(
             confirmed_sats=sum(coin.amount_sats for coin in coins),

@@ -23,7 +23,7 @@ from tests.integration.harness import DAY, Organisation, close, genesis_of, orga
 PARALLEL, COINS, ROOM = 64, 6, 3
 AMOUNT_SATS, FEE_SATS = 1_000_000, 20_000
 BUDGET_SATS = ROOM * (AMOUNT_SATS + FEE_SATS) + AMOUNT_SATS - 1  # room for three, and a sat short of a fourth
-ROUNDS_OF_ONE = 3  # of one organisation: as many as its first coins last for
+ROUNDS_OF_ONE = 15  # of one organisation: its rules last thirty days, and a round takes one
 RULES = (
     rule("pay", "allow", {"amount": {"max_sats": 500_000_000}}),
     rule("cap", "limit", {}, {"window": "day", "max_sats": BUDGET_SATS, "on_exceed": "deny"}),
