@@ -23,6 +23,7 @@ from tests.fuzz.oddities import (
     odd_preimage,
     odd_signature,
     odd_taproot,
+    odd_version,
     odd_xpub,
 )
 
@@ -31,6 +32,7 @@ BOTH = (WALLY, BDK)
 TRANSACTION, PREVIOUS, WITNESS_UTXO, TAP_TREE = (GLOBAL, 0x00), (INPUT, 0x00), (INPUT, 0x01), (OUTPUT, 0x06)
 Place = tuple[str, int]
 BEHIND_REASON = "they ignore what stands behind the last map"
+TWO_WAYS_REASON = "no inputs, or the marker of a witness (BIP-144): read in two ways, so not at all"
 NOWHERE, BEHIND = ("nowhere", -1), ("behind a map", -1)
 
 
@@ -99,9 +101,9 @@ STRICTER = (
     ),
     Stricter(
         BOTH,
-        {"WITNESS_FLAG", "WITNESS_EMPTY", "COUNT_TOO_LARGE", "NO_INPUTS", "NO_OUTPUTS"},
+        {"NO_INPUTS", "NO_OUTPUTS"},
         {TRANSACTION, PREVIOUS, *_of(GLOBAL, 4, 5)},
-        "a transaction without inputs or outputs can be read in two ways (BIP-144), and pays nothing",
+        "a transaction without inputs or outputs pays nobody",
     ),
     Stricter(BOTH, {"AMOUNT_OUT_OF_RANGE"}, None, "they do not compare amounts with 21 million coins"),
     Stricter({WALLY}, {"LOCKTIME_CONFLICT"}, None, "libwally finds it when it is asked for the locktime"),
@@ -116,6 +118,13 @@ STRICTER = (
     Stricter(
         {WALLY}, {"NOT_MINIMAL"}, None, "libwally takes longer spellings of a size; of one PSBT there are then many"
     ),
+    Stricter(
+        {BDK},
+        {"TRUNCATED", "NOT_MINIMAL"},
+        tuple((where, kind) for where in (GLOBAL, INPUT, OUTPUT) for kind in range(PROPRIETARY, 0x100)),
+        "rust-bitcoin does not read the sizes in long and proprietary keys (BIP-174)",
+    ),
+    Stricter({WALLY}, {"PUBKEY"}, _of(INPUT, 0x14), "libwally does not ask whether x-only keys are points here"),
     Stricter({BDK}, {"VALUE_LENGTH"}, {(GLOBAL, 0x01)}, "rust-bitcoin does not compare path and depth (BIP-174)"),
     Stricter({BDK}, {"KEY_LENGTH"}, {(INPUT, 0x09)}, "rust-bitcoin does not know proofs of reserves (BIP-127)"),
 )
@@ -140,7 +149,7 @@ LOOSER = (
     ),
     *(
         Looser(WALLY, "Invalid argument", odd, _JUDGED_LATER)
-        for odd in (odd_signature, odd_taproot, odd_preimage, odd_xpub, odd_flags)
+        for odd in (odd_signature, odd_taproot, odd_preimage, odd_xpub, odd_flags, odd_version)
     ),
     Looser(WALLY, "Invalid argument", empty_part, "an empty value, an empty script are ones (BIP-174)"),
 )
@@ -150,6 +159,9 @@ REWRITES = (
     ),
     Rewrite({WALLY}, (GLOBAL, 0x06), lambda before, after: (before, after) == (b"\0", None), "no flag is the default"),
     Rewrite({WALLY}, (INPUT, 0x03), lambda before, after: (before, after) == (bytes(4), None), "it takes 0 for none"),
+    Rewrite(
+        {WALLY}, (INPUT, 0x10), lambda before, after: (before, after) == (b"\xff" * 4, None), "final is the default"
+    ),
     Rewrite({WALLY}, PREVIOUS, _without_witness, "it drops witnesses of previous transactions, which no hash covers"),
     Rewrite({BDK}, TAP_TREE, _same_leaves, "it sorts the leaves of a taproot tree"),
     Rewrite({BDK}, (INPUT, 0x02), _out_of_range, "it writes a signature's number that is out of range as 0"),
@@ -159,9 +171,11 @@ REWRITES = (
 
 def our_refusal_reason(name: str, error: MalformedError, raw: bytes) -> str:
     """Return why we refuse what `name` accepts, or ""."""
-    place = place_of(raw, error)
+    place, value = field_of(raw, error)
     if error.code == "TRAILING_BYTES" and place == BEHIND:
         return BEHIND_REASON
+    if place in (TRANSACTION, PREVIOUS) and value[4:5] == b"\0":
+        return TWO_WAYS_REASON
     for row in STRICTER:
         if name in row.peers and error.code in row.codes and (row.places is None or place in row.places):
             return row.reason
@@ -186,6 +200,11 @@ def rewrite_reason(name: str, place: Place, before: bytes | None, after: bytes |
 
 def place_of(raw: bytes, error: MalformedError) -> Place:
     """Return the kind of map and the type of the field that `error` speaks of; BEHIND where it is a map's end."""
+    return field_of(raw, error)[0]
+
+
+def field_of(raw: bytes, error: MalformedError) -> tuple[Place, bytes]:
+    """Return `place_of` and the value of that field, empty where it is none."""
     wanted = error.offset - (error.code not in _OF_KEYS)  # a reader stands behind what it did not like
     reader, number, inputs = Reader(raw), 0, 0
     reader.take(len(MAGIC))
@@ -195,16 +214,16 @@ def place_of(raw: bytes, error: MalformedError) -> Place:
             if not (key := reader.sized()):
                 number += 1
                 if error.offset == reader.offset and error.code == "TRAILING_BYTES":
-                    return BEHIND
+                    return BEHIND, b""
                 continue
             value = reader.sized()
             if number == 0:
                 inputs = inputs or _count(key, value)
             if at <= wanted < reader.offset:
-                return GLOBAL if number == 0 else INPUT if number <= inputs else OUTPUT, key[0]
+                return (GLOBAL if number == 0 else INPUT if number <= inputs else OUTPUT, key[0]), value
     except MalformedError:
         pass
-    return NOWHERE
+    return NOWHERE, b""
 
 
 def _count(key: bytes, value: bytes) -> int:

@@ -39,6 +39,11 @@ def odd_flags(psbt: Psbt) -> bool:
     return value is not None and value[0] & ~_FLAGS != 0
 
 
+def odd_version(psbt: Psbt) -> bool:
+    """Return whether its transaction has a version that BIP-370 does not let be built; `read_facts` refuses it too."""
+    return psbt.version == 2 and psbt.transaction.version < 2
+
+
 def odd_index(psbt: Psbt) -> bool:
     """Return whether an input names an output that no block has room for."""
     return any(txin.outpoint.vout > _LARGEST_INDEX for txin in psbt.transaction.inputs)
