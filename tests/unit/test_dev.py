@@ -205,7 +205,7 @@ def test_system_parts_given_no_apt_goes_on(apt: Path) -> None:
 def test_system_parts_given_an_apt_that_fails_tells_the_tests_and_goes_on(
     apt: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The lists are fetched before each gives up; the reason is printed and left for the tests that need the program."""
+    """The lists are fetched before each gives up; the reason is printed and left for tests that need the program."""
     dev.ensure_system_parts()
 
     assert asked(apt) == ["install", "update"] * len(dev.SYSTEM_PARTS)
