@@ -118,6 +118,65 @@ async def test_open_when_damaged_then_refuses_to_start(path: Path, damage: str) 
     assert caught.value.code == "LOG_DAMAGED"
 
 
+REFUSALS = ("LOG_DAMAGED", "STORE_UNREADABLE", "STORE_UNWRITABLE")
+
+
+def open_or_code(path: Path) -> SqlStore | str:
+    """Return the store, or the code with which it does not start."""
+    try:
+        return open_store(path)
+    except CustodyError as error:
+        return error.code
+
+
+def torn(path: Path, cut: int, of: Path) -> Path:
+    """Return a database beside `path` whose file `of` (itself or its log file) has `cut` twentieths of its bytes."""
+    made = path.with_name("torn.db")
+    for suffix in ("", "-wal"):
+        source = path.with_name(path.name + suffix)
+        if source.exists():
+            raw = source.read_bytes()
+            made.with_name(made.name + suffix).write_bytes(raw[: len(raw) * cut // 20] if source == of else raw)
+    return made
+
+
+@pytest.mark.parametrize("cut", range(21))
+async def test_atk_125_open_when_database_is_torn_then_whole_or_refused(path: Path, cut: int) -> None:
+    """The file ends somewhere else: every acknowledged entry is there, or start is refused by a code."""
+    await filled(path)
+
+    found = open_or_code(torn(path, cut, path))
+
+    if isinstance(found, str):
+        assert found in REFUSALS
+        assert cut < 20
+    else:
+        assert cut in (0, 20)  # with no byte left it is a new store: its witnesses know better
+        assert [found.head(log).size for log in Log] == ([7, 7] if cut else [0, 0])
+        await found.close()
+
+
+@pytest.mark.parametrize("cut", range(21))
+async def test_atk_125_open_when_write_ahead_log_is_torn_then_a_true_prefix_or_refused(path: Path, cut: int) -> None:
+    """What SQLite drops from a torn log file is whole transactions, never half of one. Witnesses miss the rest."""
+    store = open_store(path)
+    heads = [store.head(Log.EVENT)]
+    for _ in range(6):
+        await store.record(Change(NOW, events=(PROPOSED,)))
+        heads.append(store.head(Log.EVENT))
+    made = torn(path, cut, path.with_name(path.name + "-wal"))
+    await store.close()
+
+    found = open_or_code(made)
+
+    if isinstance(found, str):
+        assert found in REFUSALS
+    else:
+        assert found.head(Log.EVENT) in heads
+        assert cut < 20 or found.head(Log.EVENT) == heads[-1]
+        await found.close()
+
+
 async def test_open_when_log_is_cut_back_consistently_then_cosigned_note_tells(path: Path) -> None:
     """A log rewritten with its own hashes still lacks what witnesses vouched for."""
     await filled(path)
@@ -233,7 +292,9 @@ def full_disk(path: Path) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_write_when_disk_is_full_then_nothing_mutates_and_it_recovers(path: Path, store: SqlStore) -> None:
+async def test_atk_127_write_when_disk_is_full_then_nothing_mutates_and_it_recovers(
+    path: Path, store: SqlStore
+) -> None:
     """No space: every waiting write fails by code, nothing of it is there, and space is all that it takes to go on."""
     session = drafted()
     made, _ = await store.commit(None, session, Change(NOW, events=(PROPOSED,)))
@@ -256,7 +317,9 @@ async def test_write_when_disk_is_full_then_nothing_mutates_and_it_recovers(path
 
 
 @pytest.mark.parametrize("moment", ["before_cursor_execute", "commit"])
-async def test_write_when_device_fails_then_nothing_mutates_and_it_recovers(store: SqlStore, moment: str) -> None:
+async def test_atk_127_write_when_device_fails_then_nothing_mutates_and_it_recovers(
+    store: SqlStore, moment: str
+) -> None:
     """EIO in a statement or in COMMIT: the caller hears, nothing is there, the next write goes through."""
     engine = store._engines[0]
     await store.record(Change(NOW, events=(PROPOSED,)))
