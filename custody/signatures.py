@@ -205,7 +205,6 @@ def _beside_ours(ours: Psbt, raw: bytes) -> tuple[InputSignature, ...] | None:
     For speed alone: what is ours needs no second look, and `parse` judges whatever differs by one byte.
     """
     found: list[InputSignature] = []
-    at = 0
     if not raw.startswith(start := MAGIC + ours.globals.serialize()):
         return None
     at = len(start)

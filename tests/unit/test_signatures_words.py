@@ -139,6 +139,25 @@ def test_with_signatures_given_two_of_one_key_keeps_the_smaller() -> None:
         assert found.partial_signatures == ((FIRST[0].pubkey, small.signature),)
 
 
+def test_with_signatures_given_some_that_are_there_puts_others_behind_them() -> None:
+    """What stands there stays in front."""
+    both = with_signatures(with_signatures(valid(), SECOND), FIRST)
+
+    assert [pubkey for pubkey, _ in both.inputs[0].partial_signatures] == [SECOND[0].pubkey, FIRST[0].pubkey]
+
+
+@pytest.mark.parametrize("template", Template)
+def test_from_foreign_psbt_given_the_final_witness_of_one_input_picks_what_is_signed(template: Template) -> None:
+    """A transaction of one input is the smallest there is."""
+    book = BOOKS[template]
+    psbt = spend(1, book=book)
+    made = [signed_by(at, psbt, book=book)[0] for at in (0, 2)]
+
+    found = taken(with_witnesses(psbt, tuple(one.signature for one in made)), psbt)
+
+    assert set(found) == set(made)
+
+
 def test_with_signatures_given_taproot_names_the_leaf() -> None:
     """BIP-371: x-only key and leaf hash; without the leaf there is nothing to name."""
     signed = with_signatures(TR_PSBT, TR_FIRST)
