@@ -237,6 +237,18 @@ def test_read_facts_given_change_at_its_bounds_says_which_one_it_crosses() -> No
     assert change_of(0, 1, 2, limits=seen) == "TOO_MUCH_CHANGE: expected at most 2 change output(s), found 3"
 
 
+@pytest.mark.parametrize(("book", "least"), [(BOOK, 330), (SH, 540), (TR, 330)])
+def test_read_facts_given_no_floor_takes_no_change_that_is_dust(book: ScriptBook, least: int) -> None:
+    """What nodes do not relay is no change, whatever the rules say: the least amount of its kind, and one below."""
+    limits = ShapeLimits(change_floor_sats=0)
+    for amount, expected in (
+        (least, "OK"),
+        (least - 1, f"CHANGE_BELOW_FLOOR: expected at least {least} sats, found {least - 1} sats"),
+    ):
+        outputs = [TxOut(Sats(amount), book.script(1, 3).script)]
+        assert words(build(book, [coin(0, book=book)], outputs, [(0, 3)]), book, limits) == expected
+
+
 def test_read_facts_given_change_between_payments_tells_which_is_which() -> None:
     """Places, indices and amounts of each; our receiving branch is a payee."""
     own = BOOK.script(0, 9).script
