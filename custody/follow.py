@@ -315,10 +315,12 @@ def _settle(state: State, pending: Pending, t: int) -> State:
         withdrawal_signed = pending.statements[body.withdrawal_digest]
         if _initiated(state, withdrawal_signed):
             return replace(state, notices=(*state.notices, (body.withdrawal_digest, t)))
+    elif isinstance(body, Stop):
+        return _stop(state, body, pending.statements[body.statement])
     elif isinstance(body, Document):
         signed = pending.statements[body.statement]
         if pending.entry.kind is EntryKind.FREEZE:
-            return _date_freeze(state, signed, t)
+            return _date_freeze(_freeze(state, signed), signed, t)  # its maker may have come with rules that just began
         if pending.entry.kind is EntryKind.UNFREEZE:
             return _unfreeze(state, signed, t)
         if pending.entry.kind is EntryKind.RULE:
@@ -337,17 +339,20 @@ def _count_at_once(state: State, pending: Pending) -> State:
     """Take what protects: stops and freezes count from their index on, not only from T."""
     body = pending.entry.body
     if isinstance(body, Stop):
-        stop = read_stop(pending.statements[body.statement])
-        told = (body.withdrawal_digest, body.cause, body.by)
-        if (stop.withdrawal_digest, stop.cause, stop.by) == told and may_stop(
-            state, stop, pending.statements[body.statement]
-        ):
-            return replace(state, stops=(*state.stops, stop))
-    elif isinstance(body, Document):
+        return _stop(state, body, pending.statements[body.statement])
+    if isinstance(body, Document):
         signed = pending.statements[body.statement]
         if pending.entry.kind is EntryKind.FREEZE:
             return _freeze(state, signed)
     return state
+
+
+def _stop(state: State, body: Stop, signed: Signed) -> State:
+    stop = read_stop(signed)
+    told = (body.withdrawal_digest, body.cause, body.by)
+    if stop in state.stops or (stop.withdrawal_digest, stop.cause, stop.by) != told:
+        return state
+    return replace(state, stops=(*state.stops, stop)) if may_stop(state, stop, signed) else state
 
 
 def may_stop(state: State, stop: StopStatement, signed: Signed) -> bool:

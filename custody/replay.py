@@ -220,10 +220,10 @@ class _Replay:
             self._state = append_parsed(before, entry, leaf, self._statements)
         except CustodyError as error:
             raise _Stopped(_modified(Log.MONEY, index, error)) from error
+        # Some count only once the rules of their T are known: behind a WITNESS entry.
+        self._stops += [(entry.event_size, stop) for stop in self._state.stops[len(before.stops) :]]
         if isinstance(entry.body, Release):
             self._waiting.append((index, entry, entry.body, before))
-        elif entry.kind is EntryKind.STOP:
-            self._stops += [(entry.event_size, stop) for stop in self._state.stops[len(before.stops) :]]
         elif entry.kind is EntryKind.UNFREEZE and isinstance(entry.body, Document):
             unfreeze = read_unfreeze(self._statements[entry.body.statement])
             self._lifted.append((entry.event_size, frozenset(unfreeze.freeze_ids)))

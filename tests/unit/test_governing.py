@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from custody.audit import cosign, with_lines
+from custody.entries import StopCause
 from custody.errors import IntegrityError, Refused
 from custody.follow import State, advance, governed, in_force, open_under, settled, start, time_of
 from custody.governing import PENDING_EXPIRY_S, follows, missing_signatures, successor_of
@@ -377,6 +378,26 @@ def test_governed_judges_by_a_document_in_the_tail_without_settling_it() -> None
     assert state.policy.version == 1
     assert governed(state, NOW).policy.version == 2
     assert len(governed(state, NOW).tail) == 1
+
+
+def test_freeze_and_stop_by_who_came_with_rules_that_just_began_count() -> None:
+    """On a quiet day nothing in the log moved the rules on yet: the freeze's own checkpoint does."""
+    world = World(GENESIS)
+    zoe = principal("zoe", "acme", ["security"])
+    log_rules(world, signed_rules(after(FIRST, lambda f: f["principals"]["users"].append(zoe))))
+    world.now = NOW + DAY
+    world.freeze("zoe")
+    asked = world.withdrawal()
+    world.stop(asked, "zoe", StopCause.VETO)
+
+    assert [freeze.by for freeze in world.state().freezes] == ["zoe"]
+    assert world.state().is_stopped(asked) is not None
+
+    early = World(GENESIS)
+    log_rules(early, signed_rules(after(FIRST, lambda f: f["principals"]["users"].append(zoe))))
+    early.now = NOW + DAY - 1
+    early.freeze("zoe")
+    assert early.state().freezes == ()
 
 
 class LyingWorld(World):
