@@ -1,0 +1,126 @@
+"""The decision word for word: hard grounds, each at both of its sides, and what rules are told of a withdrawal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from custody.approval import Decision
+from custody.decide import Case, Deny, check_feerate, decide
+from custody.interval import Interval
+from custody.policy import Policy
+from custody.policy.document import Limits
+from tests.fakes.rules import NOW, approval, case, policy, withdrawal
+
+RULES = policy()
+START, END = RULES.effective_from, RULES.not_after
+LEAVER = RULES.principal("alice")
+assert LEAVER is not None
+GONE = LEAVER.valid_until
+FAR = withdrawal(expires_at=END + GONE)
+
+
+def grounds(of: Case, rules: Policy = RULES) -> list[str]:
+    """Return the refusals that no rule lifts, word for word, in order."""
+    found = decide(rules, of)
+    return [str(refused) for refused in found.refusals] if isinstance(found, Deny) else []
+
+
+def at(lo: int, hi: int, **changes: Any) -> Case:
+    """Return the case of a withdrawal that never expires, judged between `lo` and `hi`."""
+    return case(FAR, time=Interval(lo, hi), t_release=NOW, **changes)
+
+
+GROUNDS: dict[str, tuple[Case, list[str]]] = {
+    "now": (at(NOW, NOW), []),
+    "the first second of the rules": (at(START, NOW), []),
+    "a second before it": (
+        at(START - 1, NOW),
+        [f"RULES_NOT_YET: expected rules in effect from {START}, found {START - 1}"],
+    ),
+    "the last second of the rules": (at(NOW, END - 1), []),
+    "a second after it": (at(NOW, END), [f"RULES_EXPIRED: expected rules valid before {END}, found {END}"]),
+    "another wallet": (
+        case(withdrawal(wallet_id=bytes(32))),
+        ["WALLET_UNKNOWN: expected a wallet of the rules, found another"],
+    ),
+    "an unknown initiator": (
+        case(withdrawal(initiator="mallory")),
+        ["INITIATOR_UNKNOWN: expected a valid initiator of the rules, found mallory"],
+    ),
+    "the last second of the withdrawal": (case(withdrawal(expires_at=NOW + 1)), []),
+    "a second after that": (
+        case(withdrawal(expires_at=NOW)),
+        [f"WITHDRAWAL_EXPIRED: expected before {NOW}, found {NOW}"],
+    ),
+    "another network": (
+        case(withdrawal(network="signet")),
+        ["NETWORK_OTHER: expected regtest, found signet"],
+    ),
+    "a floor of these rules": (case(withdrawal(rules_floor=RULES.version)), []),
+    "a floor of later rules": (
+        case(withdrawal(rules_floor=RULES.version + 1)),
+        [f"RULES_FLOOR: expected version {RULES.version + 1}, found {RULES.version}"],
+    ),
+    "everything at once": (
+        case(withdrawal(wallet_id=bytes(32), initiator="mallory", network="signet", expires_at=NOW)),
+        [
+            "WALLET_UNKNOWN: expected a wallet of the rules, found another",
+            "INITIATOR_UNKNOWN: expected a valid initiator of the rules, found mallory",
+            f"WITHDRAWAL_EXPIRED: expected before {NOW}, found {NOW}",
+            "NETWORK_OTHER: expected regtest, found signet",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GROUNDS)
+def test_decide_given_a_hard_ground_says_what_was_expected(name: str) -> None:
+    """One case that is allowed, one change, each ground word for word."""
+    of, expected = GROUNDS[name]
+    found = grounds(of)
+    assert found[: len(expected)] == expected
+    assert bool(found) is bool(expected)
+
+
+def test_decide_given_an_initiator_who_leaves_judges_at_the_release() -> None:
+    """Valid until the second before; before a release, the later end of now counts."""
+    left = f"INITIATOR_UNKNOWN: expected a valid initiator of the rules, found {FAR.initiator}"
+    released = case(FAR, time=Interval(NOW, NOW))
+
+    assert grounds(replace(released, t_release=GONE - 1)) == []
+    assert grounds(replace(released, t_release=GONE))[0] == left
+    assert replace(released, t_release=None, time=Interval(NOW, NOW + 5)).at == NOW + 5
+    assert replace(released, t_release=NOW + 1, time=Interval(NOW, NOW + 5)).at == NOW + 1
+
+
+def test_decide_given_rejects_names_each_person_once_in_order() -> None:
+    """A reject is final, however often it is sent; approvals beside it change nothing."""
+    asked = withdrawal()
+    no = [approval(asked, person, decision=Decision.REJECT) for person in ("carol", "bob", "bob")]
+
+    assert grounds(case(asked, approvals=(*no, approval(asked, "blind-ben")))) == [
+        "REJECTED: expected no reject, found a reject by bob",
+        "REJECTED: expected no reject, found a reject by carol",
+    ]
+
+
+LIMITS = Limits(
+    bundle_max_age_s=1, feerate_min_sat_vb=2, feerate_max_sat_vb=5, change_floor_sats=0, change_max_outputs=1
+)
+
+
+@pytest.mark.parametrize(
+    ("fee", "expected"),
+    [
+        (199, "FEERATE_BELOW_MIN: expected at least 2 sat/vB, found 199 sats for 100 vB"),
+        (200, "None"),
+        (500, "None"),
+        (501, "FEERATE_ABOVE_MAX: expected at most 5 sat/vB, found 501 sats for 100 vB"),
+    ],
+)
+def test_check_feerate_given_a_fee_at_its_bounds_says_which_one_it_crosses(fee: int, expected: str) -> None:
+    """Least and most, each at both of its sides."""
+    assert str(check_feerate(LIMITS, fee, 100)) == expected
