@@ -87,7 +87,7 @@ GROUPS = {
         Group(
             "approval",
             ("custody/approval.py", "custody/people.py"),
-            ("tests/unit/test_approval*.py", "tests/unit/test_people.py"),
+            ("tests/unit/test_approval*.py", "tests/unit/test_people.py", "tests/unit/test_credentials.py"),
         ),
     )
 }

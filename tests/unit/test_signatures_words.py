@@ -13,7 +13,7 @@ from custody.psbt import Psbt, PsbtInput, convert, parse, serialize
 from custody.psbt_fields import Field
 from custody.reader import sized
 from custody.scripts import NUMS, Template, leaf_hash_of
-from custody.sighash import segwit_digests
+from custody.sighash import segwit_digests, shared_message
 from custody.signatures import (
     InputSignature,
     Rejected,
@@ -36,6 +36,7 @@ from tests.fakes.psbts import (
     Pair,
     RawPsbt,
     coin,
+    drop,
     facts_of,
     put,
     signed_by,
@@ -52,6 +53,7 @@ TR = BOOKS[Template.TR]
 TR_PSBT = spend(book=TR)
 FIRST, SECOND = signed_by(0, valid()), signed_by(1, valid())
 TR_FIRST = signed_by(0, TR_PSBT, book=TR)
+STRANGERS_KEY = curve.public_key(b"\x09" * 32)
 
 
 def rejected(signature: InputSignature, book: ScriptBook = BOOK) -> list[tuple[str, int | None]]:
@@ -99,6 +101,15 @@ def test_accept_given_a_second_valid_signature_of_a_key_keeps_the_first() -> Non
     assert found.by_input == ({0: FIRST[0]}, {0: FIRST[1]})
     assert (found.threshold, set(found.signed), found.lacking) == (2, {0}, 1)
     assert accept(valid(), facts, BOOK, (other, *FIRST)).by_input[0] == {0: other}
+
+
+def test_accept_given_bad_signatures_first_files_the_good_ones_behind_them() -> None:
+    """Whatever is sent in front keeps nobody from signing."""
+    facts = facts_of(valid())
+    bad = (replace(FIRST[0], input_index=9), replace(FIRST[0], pubkey=STRANGERS_KEY), replace(FIRST[0], signature=b""))
+
+    for one in (*bad, replace(FIRST[0], signature=SECOND[0].signature)):
+        assert accept(valid(), facts, BOOK, (one, *FIRST)).by_input == ({0: FIRST[0]}, {0: FIRST[1]})
 
 
 def test_accept_given_signatures_of_some_inputs_counts_nobody() -> None:
@@ -218,9 +229,6 @@ def entry(pubkey: bytes, value: bytes) -> bytes:
     return sized(b"\x02" + pubkey) + sized(value)
 
 
-STRANGERS_KEY = curve.public_key(b"\x09" * 32)
-
-
 @pytest.mark.parametrize(
     "raw",
     [
@@ -253,6 +261,17 @@ def test_beside_ours_given_lengths_that_a_signature_may_have_takes_them(size: in
 
     assert signatures._beside_ours(OURS, raw) == (odd,)
     assert taken(raw) == (odd,)
+
+
+def test_beside_ours_given_hints_alone_takes_none_for_a_signature() -> None:
+    """Where no other field stands between, the first hint follows where signatures would: its type tells them apart."""
+    raw = RawPsbt.of(valid())
+    for pairs in raw.inputs:
+        drop(pairs, 3)
+        drop(pairs, 5)
+    bare = parse(raw.to_bytes())
+
+    assert signatures._beside_ours(bare, raw.to_bytes()) == ()
 
 
 def finalised(template: Template, cosigners: tuple[int, ...] = (0, 1)) -> tuple[Psbt, Transaction]:
@@ -450,3 +469,11 @@ def test_segwit_digests_given_scripts_of_several_lengths_are_those_of_a_second_i
         segwit_digests(wide, [*scripts, scripts[0]])
     many = replace(wide, inputs=inputs * 64, outputs=wide.outputs * 127)  # counts of three bytes
     assert segwit_digests(many, scripts * 64)[255] == bip143_digest(many, 255, *scripts[3])
+
+
+def test_shared_message_begins_with_type_version_and_locktime() -> None:
+    """BIP-341: SIGHASH_DEFAULT, then both in four bytes, little-endian; five hashes behind them."""
+    found = shared_message(replace(TR_PSBT.transaction, version=258, locktime=1_000), [TxOut(Sats(1), b"")] * 2)
+
+    assert found[:9] == b"\0" + four(258, 1_000)
+    assert len(found) == 9 + 5 * 32
