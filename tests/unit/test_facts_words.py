@@ -582,16 +582,16 @@ def test_read_facts_given_many_hinted_outputs_looks_at_the_first_hundred() -> No
     far = BOOK.script(1, 4_000)
     theirs = OTHER_BOOK.script(1, 0)
 
-    def outputs_before(count: int) -> str:
+    def outputs_before(count: int, hints: int) -> str:
         outputs = [TxOut(Sats(1_000), theirs.script)] * count + [TxOut(Sats(20_000), far.script)]
         raw = RawPsbt.of(build(BOOK, [coin(0)], outputs, [(count, 4_000)]))
         hint = (b"\x02" + theirs.pubkeys[0], bytes(4) + b"\x01\0\0\0" + b"\x07\0\0\0")
-        for found in raw.outputs[:count]:
+        for found in raw.outputs[:hints]:
             found.append(hint)
         return words(parse(raw.to_bytes())).partition(":")[0]
 
-    assert outputs_before(99) == "CHANGE_INDEX"
-    assert outputs_before(100) == "OK"
+    assert outputs_before(99, 99) == outputs_before(101, 99) == "CHANGE_INDEX"
+    assert outputs_before(100, 100) == "OK"
 
 
 def test_check_payment_given_a_script_without_an_address_names_its_beginning() -> None:

@@ -127,6 +127,13 @@ REFUSED: list[tuple[str, bytes, bytes, str]] = [
     ),
     (OUTPUT, b"\x06", b"\x01\xc0\0", "TAP_TREE: expected a complete tree (at byte 50)"),
     (OUTPUT, b"\x06", b"\0\xc0\x02\0", "TRUNCATED: expected 2 more bytes, found 1 (at byte 53)"),
+    (
+        INPUT,
+        b"\x14" + b"\xff" * 32 + bytes(32),
+        bytes(64),
+        "PUBKEY: expected the x of a point of the curve (at byte 40)",
+    ),
+    (INPUT, b"\x16" + b"\xff" * 32, bytes(5), "PUBKEY: expected the x of a point of the curve (at byte 40)"),
     (INPUT, b"\xfc\x03ab", b"", "TRUNCATED: expected 3 more bytes, found 2 (at byte 42)"),
     (INPUT, b"\xfc\x02ab", b"", "TRUNCATED: expected 1 more bytes, found 0 (at byte 44)"),
     (INPUT, b"\xfd\x06\x00", b"", "NOT_MINIMAL: expected the shortest CompactSize for 6 (at byte 43)"),
