@@ -17,6 +17,11 @@ _ARTIFACT = re.compile(r"Test unit written to (\S+)")
 _TOLD_LINES = 25
 
 
+# Linux counts what its parent had at the moment of exec as a process's own peak of memory, and libFuzzer reads that: a
+# test process that has grown would fail every target. A shell in between, which forks anew, has nothing.
+_BETWEEN = ("/bin/sh", "-c", '"$@"; exit $?', "fuzz")
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What one run of a target gave.
@@ -48,7 +53,8 @@ def fuzz(name: str, folder: Path, runs: int, *, seed: int = 1, timeout_s: int = 
         timeout_s: an input that takes longer is a crash.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "tests.fuzz.run", name, str(folder / "corpus"), f"-runs={runs}", f"-seed={seed}"]
+    command = [*_BETWEEN, sys.executable, "-m", "tests.fuzz.run", name, str(folder / "corpus")]
+    command += [f"-runs={runs}", f"-seed={seed}"]
     command += [f"-rss_limit_mb={RSS_LIMIT_MB}", f"-timeout={timeout_s}", "-print_final_stats=1", "-mutate_depth=3"]
     command += [f"-artifact_prefix={folder}/"]
     log = folder / "log"
