@@ -76,11 +76,11 @@ class Ours:
     def sign_unverified(self) -> object:
         """Return the same without the second library's opinion: here alone, to tell its cost apart."""
         real = curve.SecondVerifier
-        curve.SecondVerifier = _Unasked  # type: ignore[misc, assignment]
+        curve.SecondVerifier = _Unasked  # type: ignore[misc, assignment]  # for this call alone; the bench has no port
         try:
             return self.sign()
         finally:
-            curve.SecondVerifier = real  # type: ignore[misc]
+            curve.SecondVerifier = real  # type: ignore[misc]  # what was there before
 
     def coordinate(self) -> bytes:
         """Return the final transaction of m signed PSBTs."""

@@ -30,7 +30,7 @@ from benchmarks._measure import Goal, report
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "mutation.md"
 TARGET_PERCENT = 90
-PACKAGES = ("console", "coordinator", "custody", "deploy", "signer_node", "tests")  # tests import from all of them
+FOLDERS = ("console", "coordinator", "custody", "deploy", "docs", "signer_node", "tests")  # what tests import or read
 OPEN = "OPEN: not judged yet"
 NEAR = 30  # characters: enough to find the place in its function
 # Tests of speed fail for mutants that do nothing wrong: mutmut's detours and a busy machine slow every mutant down.
@@ -137,12 +137,12 @@ def run_group(group: Group, folder: Path) -> Outcome | None:
 
 def copy_tree(group: Group, folder: Path) -> None:
     """Copy what the tests of `group` need into `folder`, with the configuration that mutmut reads there."""
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     settings: dict[str, Sequence[str] | float] = {
         "source_paths": ["custody"],
         "only_mutate": group.sources,
-        "also_copy": [package for package in PACKAGES if package != "custody"],
+        "also_copy": [name for name in FOLDERS if name != "custody"],
         "pytest_add_cli_args_test_selection": sorted(
             str(path.relative_to(ROOT)) for pattern in group.tests for path in ROOT.glob(pattern)
         ),

@@ -211,12 +211,6 @@ async def gather(parts: Parts, held: Held) -> Held | None:
     return await _end(parts, held, asked, now) if isinstance(asked, Refused) else asked
 
 
-def _is_too_old(state: State, session: Session, now: int) -> bool:
-    """Return whether no signer takes the release any more (protocol.md step 2), so that it must be written anew."""
-    seen = [found.t for found in state.releases_of(session.digest) if found.index == session.release_index]
-    return bool(seen) and now - max(seen) > state.policy.limits.bundle_max_age_s
-
-
 async def finalise(parts: Parts, held: Held, withdrawal: Withdrawal, now: int) -> Held | None:
     """Make the transaction from verified signatures, let Bitcoin Core's code judge it, store it before it goes out."""
     book = parts.books[withdrawal.wallet_id]
@@ -352,6 +346,12 @@ async def _has_waited(parts: Parts, held: Held, judged: Judged, allow: Allow, no
             await parts.store.record(Change(now, money=(notice,), bodies=(held.value.withdrawal,)))
     await parts.logs.fresh(Log.MONEY)  # the delay runs from the witnesses' word: asked for until it is there
     return False
+
+
+def _is_too_old(state: State, session: Session, now: int) -> bool:
+    """Return whether no signer takes the release any more (protocol.md step 2), so that it must be written anew."""
+    seen = [found.t for found in state.releases_of(session.digest) if found.index == session.release_index]
+    return bool(seen) and now - max(seen) > state.policy.limits.bundle_max_age_s
 
 
 def _coins(session: Session) -> frozenset[OutPoint]:
