@@ -31,7 +31,8 @@ GENERATED = ROOT / "custody" / "v1"
 BASELINE = "tests/protos/baseline.binpb"
 
 OLDEST_PYTHON = (3, 11)  # what Debian 12 has; the locks are resolved from here upwards
-LOCK_SETS = ("dev", "build", "offline", "signer", "coordinator", "console", "demo")  # dev first: it pins the others
+# dev first: it pins the others
+LOCK_SETS = ("dev", "build", "offline", "engine", "signer", "coordinator", "console", "demo")
 SUPERSETS = {"demo": ("demo", "dev"), "dev": ("dev",)}  # what may stand in for a set that is wanted
 # program -> Debian package: what tests run and no lock can hold
 SYSTEM_PARTS = {"electrum": "electrum", "ssh-keygen": "openssh-client"}
