@@ -17,6 +17,7 @@ from console.files import read_file, read_seed
 from custody import ed25519, sshsig, statements
 from custody.canonical import Json, encode
 from custody.errors import IntegrityError, MalformedError, UnavailableError
+from custody.pasted import refuse_pasted
 from custody.statements import ED25519, SSH, Endorsement, Kind, Signed
 
 SSH_KEYGEN = "/usr/bin/ssh-keygen"
@@ -41,7 +42,7 @@ class Pen(Protocol):
         """Return a signature of the canonical bytes `raw`."""
 
     def sign(self, kind: Kind, statement: Json) -> Signed:
-        """Return `statement`, signed."""
+        """Return `statement`, signed. Raises MalformedError SECRET_PASTED: what is signed is read by many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class SeedPen:
 
     def sign(self, kind: Kind, statement: Json) -> Signed:
         """See the port."""
+        refuse_pasted(statement, kind.name.lower())
         return statements.sign(kind, statement, self.seed)
 
 
@@ -97,6 +99,7 @@ class SshPen:
 
     def sign(self, kind: Kind, statement: Json) -> Signed:
         """See the port."""
+        refuse_pasted(statement, kind.name.lower())
         raw = encode(statement)
         return Signed(kind, raw, (self.endorse(kind, raw),))
 

@@ -17,7 +17,6 @@ from typer.core import TyperGroup
 
 from console.cli.office import Invocation
 from console.cli.output import Output
-from console.plain import find_secret
 from custody.errors import (
     ConflictError,
     CustodyError,
@@ -26,6 +25,7 @@ from custody.errors import (
     NotFoundError,
     UnavailableError,
 )
+from custody.pasted import find_secret
 
 DONE, BROKEN, USAGE, REFUSED, NOT_FOUND, UNAVAILABLE = range(6)
 INTERRUPTED = 130  # 128 + SIGINT, as shells count

@@ -1,7 +1,7 @@
 """The one interceptor: every call passes it, whatever its service.
 
 Plan of each call: 1 the message is small and readable · 2 the peer may call the method · 3 a deadline stands ·
-4 the service works · 5 what went wrong becomes a status · 6 one line in the log.
+4 no text holds a secret · 5 the service works · 6 what went wrong becomes a status · 7 one line in the log.
 
 Reads and refusals become events too (`coordinator.rpc.calls`).
 """
@@ -19,11 +19,12 @@ from typing import Any, TypeAlias
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from coordinator.rpc.calls import Calls, NoCalls
 from coordinator.rpc.identity import ALLOWED, Context, Identity, admit
 from coordinator.rpc.limits import MAX_CALLS_OF_ONE_PEER, deadline_s, message_limit
+from coordinator.rpc.pasted import refuse_secrets
 from coordinator.rpc.status import failure_of
 from custody.errors import CustodyError, MalformedError, UnavailableError
 
@@ -203,7 +204,13 @@ def _readable(request: Any) -> Any:
 
 
 def _checking(behaviour: Callable[..., Any]) -> Behaviour:
-    return lambda request, context: behaviour(_readable(request), context)
+    def answer(request: Any, context: Context) -> Any:
+        found = _readable(request)
+        if isinstance(found, Message):
+            refuse_secrets(found)
+        return behaviour(found, context)
+
+    return answer
 
 
 def _checking_each(behaviour: Callable[..., Any]) -> Behaviour:
