@@ -30,7 +30,8 @@ KV_MOUNT, TRANSIT_MOUNT = "keyturn", "transit"
 START_TIMEOUT_S = 30.0  # 2 s on an idle machine
 STOP_TIMEOUT_S = 10.0  # raft closes in 0.9 to 2 s
 CALL_TIMEOUT_S = (1.0, 10.0)
-LOOPBACK = ["127.0.0.1/32"]
+LOOPBACK = "127.0.0.1/32"
+Request = tuple[str, Mapping[str, Any]]  # path and body of one call
 
 CONFIG = """\
 disable_standby_reads = true
@@ -38,9 +39,9 @@ log_level = "warn"
 ui = false
 storage "raft" {{
   path = "{directory}/data"
-  node_id = "n1"
+  node_id = "{name}"
   performance_multiplier = 1
-}}
+{join}}}
 seal "static" {{
   current_key_id = "demo-1"
   current_key = "file://{directory}/unseal.key"
@@ -50,25 +51,37 @@ listener "tcp" {{
   tls_cert_file = "{certificate}"
   tls_key_file = "{key}"
   tls_min_version = "tls13"
-  tls_disable_client_certs = true
+  tls_client_ca_file = "{ca}"
 }}
 api_addr = "https://127.0.0.1:{port}"
 cluster_addr = "https://127.0.0.1:{cluster_port}"
 audit "file" "main" {{
   options {{
-    file_path = "{directory}/audit.log"
+    file_path = "audit.log"
     mode = "0600"
   }}
 }}
 """
 
+JOIN = """\
+  retry_join {{
+    leader_api_addr = "{address}"
+    leader_ca_cert_file = "{ca}"
+  }}
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What one node may do here. kind: signer-kv, signer-transit, keysmith-kv, keysmith-transit or log-transit."""
+    """What one node may do here, how it gets in and from where.
+
+    kind: signer-kv, signer-transit, keysmith-kv, keysmith-transit or log-transit.  by: approle or cert.
+    """
 
     kind: str
     node: str
+    by: str = "approle"
+    cidr: str = LOOPBACK
 
     @property
     def name(self) -> str:
@@ -86,7 +99,8 @@ class Server:
     """A running server. Tokens stay in this object; none is on disk.
 
     address: `https://127.0.0.1:PORT`.  ca_path: what to verify it with.  role_ids: by `Role.name`.
-    operator_token: may seal and revoke.  audit_log, server_log: files.
+    operator_token: may seal and revoke.  breakglass_token, recovery_key: together they make a root token.
+    audit_log, server_log: files.
     """
 
     address: str
@@ -96,6 +110,8 @@ class Server:
     role_ids: Mapping[str, str] = field(default_factory=dict)
     operator_token: str = field(default="", repr=False)
     introducers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    breakglass_token: str = field(default="", repr=False)
+    recovery_key: str = field(default="", repr=False)
 
     @property
     def authority(self) -> str:
@@ -116,6 +132,16 @@ class Server:
         """Return a wrapping token around a fresh secret_id of `role`; it works once, within `ttl_s`."""
         token, path = self.introducers[role.node], f"auth/approle/role/{role.name}/secret-id"
         return str(self.call("POST", path, token, {}, wrap_ttl_s=ttl_s)["wrap_info"]["token"])
+
+    def root_token(self) -> str:
+        """Return a new root token, as the holders of the recovery key make one: for whoever revokes it again."""
+        path, token = "sys/generate-root-token", self.breakglass_token
+        self.call("DELETE", f"{path}/attempt", token)
+        begun = self.call("PUT", f"{path}/attempt", token, {})["data"]
+        made = self.call("PUT", f"{path}/update", token, {"key": self.recovery_key, "nonce": begun["nonce"]})
+        sealed = made["data"]["encoded_token"]
+        masked = base64.b64decode(sealed + "=" * (-len(sealed) % 4))
+        return bytes(a ^ b for a, b in zip(masked, begun["otp"].encode(), strict=True)).decode()
 
     def seal(self) -> None:
         """Seal the server: it answers 503 to everything until `restart`.
@@ -177,26 +203,62 @@ def start(
     Raises:
         UnavailableError: OPENBAO_START; its log is in `directory/server.log`.
     """
-    directory = directory.resolve()
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (directory / "data").mkdir(mode=0o700)
-    free = _free_ports(2)
-    port = port or free[0]
-    certificate, key = ca.issue("openbao", "vault", directory, server=True)
-    write_new(directory / "unseal.key", os.urandom(32))
-    config = CONFIG.format(directory=directory, port=port, cluster_port=free[1], certificate=certificate, key=key)
-    write_new(directory / "server.hcl", config.encode())
-    server = Server(f"https://127.0.0.1:{port}", ca.certificate_path, directory, _launch(directory))
+    server = launch_new(directory, ca, port)
     try:
-        _wait_for(server, (501,))
-        root = server.call("PUT", "sys/init", body={"recovery_shares": 1, "recovery_threshold": 1})["root_token"]
-        _wait_for(server, (200,))
-        _set_up(server, root, roles, token_ttl_s, max_ttl_s)
-        server.call("POST", "auth/token/revoke-self", root, {})
+        initialise(server, ca, roles, token_ttl_s, max_ttl_s)
     except BaseException:
         server.stop()
         raise
     return server
+
+
+def launch_new(
+    directory: Path, ca: Ca, port: int = 0, name: str = "n1", unseal_key: bytes = b"", join: Sequence[str] = ()
+) -> Server:
+    """Return a server that was just started on an empty `directory`, not initialised yet.
+
+    Args:
+        directory: made 0700; must not hold a server yet.
+        ca: issues the server's certificate.
+        port: on 127.0.0.1; 0 for any free one.
+        name: of this server among those of its cluster.
+        unseal_key: 32 bytes that all servers of a cluster share; empty for new ones.
+        join: addresses of the servers whose cluster it joins.
+    """
+    directory = directory.resolve()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (directory / "data").mkdir(mode=0o700)
+    free = _free_ports(2)
+    certificate, key = ca.issue("openbao", "vault", directory, server=True)
+    write_new(directory / "unseal.key", unseal_key or os.urandom(32))
+    config = CONFIG.format(
+        directory=directory,
+        name=name,
+        port=port or free[0],
+        cluster_port=free[1],
+        certificate=certificate,
+        key=key,
+        ca=ca.certificate_path.resolve(),
+        join="".join(JOIN.format(address=address, ca=ca.certificate_path.resolve()) for address in join),
+    )
+    write_new(directory / "server.hcl", config.encode())
+    return Server(f"https://127.0.0.1:{port or free[0]}", ca.certificate_path, directory, _launch(directory))
+
+
+def initialise(
+    server: Server, ca: Ca, roles: Sequence[Role] = (), token_ttl_s: int = 900, max_ttl_s: int = 86_400
+) -> None:
+    """Initialise a server that was launched, give it exactly `roles`, and revoke its root token.
+
+    Raises:
+        UnavailableError: OPENBAO_START; its log is in `directory/server.log`.
+    """
+    _wait_for(server, (501,))
+    answer = server.call("PUT", "sys/init", body={"recovery_shares": 1, "recovery_threshold": 1})
+    server.recovery_key = answer["recovery_keys_base64"][0]
+    _wait_for(server, (200,))
+    _set_up(server, answer["root_token"], tuple(_requests(ca, roles, token_ttl_s, max_ttl_s)), roles)
+    server.call("POST", "auth/token/revoke-self", answer["root_token"], {})
 
 
 def policy_text(kind: str, node: str) -> str:
@@ -205,26 +267,31 @@ def policy_text(kind: str, node: str) -> str:
     return (POLICIES / f"{kind}.hcl").read_text().replace("{{node}}", node).replace("{{context}}", context)
 
 
-def _set_up(server: Server, root: str, roles: Sequence[Role], token_ttl_s: int, max_ttl_s: int) -> None:
-    for path, body in _requests(roles, token_ttl_s, max_ttl_s):
+def _set_up(server: Server, root: str, requests: Sequence[Request], roles: Sequence[Role]) -> None:
+    for path, body in requests:
         _retrying(server, path, root, body)
-    ids = {role.name: f"auth/approle/role/{role.name}/role-id" for role in roles}
+    ids = {role.name: f"auth/approle/role/{role.name}/role-id" for role in roles if role.by == "approle"}
     server.role_ids = {name: server.call("GET", path, root)["data"]["role_id"] for name, path in ids.items()}
-    server.operator_token = _standing_token(server, root, "operator")
+    server.operator_token, server.breakglass_token = (
+        _standing_token(server, root, policy) for policy in ("operator", "breakglass")
+    )
     nodes = {role.node for role in roles}
     server.introducers = {node: _standing_token(server, root, f"introducer-{node}") for node in nodes}
 
 
-def _requests(roles: Sequence[Role], token_ttl_s: int, max_ttl_s: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _requests(ca: Ca, roles: Sequence[Role], token_ttl_s: int, max_ttl_s: int) -> Iterator[Request]:
     """Yield what makes an empty server ours, in order: the list that production applies too."""
     yield "sys/auth/approle", {"type": "approle"}
+    if any(role.by == "cert" for role in roles):
+        yield "sys/auth/cert", {"type": "cert"}
     kinds = {role.kind.partition("-")[2] for role in roles}
     if "kv" in kinds:
         yield f"sys/mounts/{KV_MOUNT}", {"type": "kv", "options": {"version": "2"}}
         yield f"{KV_MOUNT}/config", {"cas_required": True}
     if "transit" in kinds:
         yield f"sys/mounts/{TRANSIT_MOUNT}", {"type": "transit"}
-    yield "sys/policies/acl/operator", {"policy": policy_text("operator", "")}
+    for policy in ("operator", "breakglass"):
+        yield f"sys/policies/acl/{policy}", {"policy": policy_text(policy, "")}
     for node in sorted({role.node for role in roles}):
         yield f"sys/policies/acl/introducer-{node}", {"policy": policy_text("introducer", node)}
     for role in roles:
@@ -233,18 +300,30 @@ def _requests(roles: Sequence[Role], token_ttl_s: int, max_ttl_s: int) -> Iterat
         if role.kind == "log-transit":
             yield f"{TRANSIT_MOUNT}/keys/log-{role.node}", {"type": "ed25519"}
         yield f"sys/policies/acl/{role.name}", {"policy": role.policy}
-        yield f"auth/approle/role/{role.name}", _approle(role, token_ttl_s, max_ttl_s)
+        yield entry_of(role, ca, token_ttl_s, max_ttl_s)
 
 
-def _approle(role: Role, token_ttl_s: int, max_ttl_s: int) -> Mapping[str, Any]:
+def entry_of(role: Role, ca: Ca, token_ttl_s: int, max_ttl_s: int) -> Request:
+    """Return the call that lets `role` in, by what it holds and from where it stands."""
     once = role.kind.startswith("keysmith")  # a ceremony logs in once; a daemon must be able to log in again
-    return {
+    token = {
         "token_policies": [role.name],
         "token_no_default_policy": True,
         "token_ttl": f"{token_ttl_s}s",
         "token_max_ttl": f"{token_ttl_s if once else max_ttl_s}s",
-        "token_bound_cidrs": LOOPBACK,
-        "secret_id_bound_cidrs": LOOPBACK,
+        "token_bound_cidrs": [role.cidr],
+    }
+    if role.by == "cert":
+        # The chain alone admits every node of the authority: its common name and its URI tell which one.
+        return f"auth/cert/certs/{role.name}", {
+            **token,
+            "certificate": ca.certificate_path.read_text(),
+            "allowed_common_names": [role.node],
+            "allowed_uri_sans": [f"keyturn://signer/{role.node}"],
+        }
+    return f"auth/approle/role/{role.name}", {
+        **token,
+        "secret_id_bound_cidrs": [role.cidr],
         "secret_id_num_uses": 1 if once else 0,
         "secret_id_ttl": "10m" if once else "24h",
     }

@@ -36,6 +36,7 @@ ALLOWED: list[tuple[str, str, str, Mapping[str, Any] | None]] = [
     ("keysmith transit", "POST", "transit/encrypt/seed-transit-1", PLAIN),
     ("operator", "POST", "transit/keys/seed-transit-1/rotate", {}),
     ("operator", "GET", "auth/token/lookup-self", None),
+    ("breakglass", "GET", "sys/generate-root-token/attempt", None),
 ]
 DENIED: list[tuple[str, str, str, Mapping[str, Any] | None]] = [
     # A signer reads its own seed and nothing else; it writes nothing.
@@ -81,7 +82,7 @@ DENIED: list[tuple[str, str, str, Mapping[str, Any] | None]] = [
     ("introducer", "POST", "auth/approle/role/signer-kv-1/custom-secret-id", {"secret_id": "known"}),
     ("introducer", "POST", "auth/approle/role/signer-kv-1", {"token_policies": ["operator"]}),
     ("introducer", "GET", OWN, None),
-    # An operator runs the place and reaches no seed, no policy, no plugin, no snapshot.
+    # An operator runs the place and reaches no seed, no policy, no plugin, no snapshot, no root token.
     ("operator", "GET", OWN, None),
     ("operator", "POST", OTHER, CREATE),
     ("operator", "LIST", "keyturn/metadata/signers", None),
@@ -98,6 +99,12 @@ DENIED: list[tuple[str, str, str, Mapping[str, Any] | None]] = [
     ("operator", "GET", "sys/raw/core", None),
     ("operator", "GET", "sys/storage/raft/snapshot", None),
     ("operator", "GET", "sys/audit", None),
+    ("operator", "PUT", "sys/generate-root-token/attempt", {}),
+    # Break-glass alone opens the way to a root token and does not get through it.
+    ("breakglass", "POST", "auth/token/create", {"policies": ["root"]}),
+    ("breakglass", "POST", "sys/policies/acl/breakglass", {"policy": ""}),
+    ("breakglass", "GET", OWN, None),
+    ("breakglass", "GET", "sys/storage/raft/snapshot", None),
     # Nobody at all.
     ("nobody", "GET", OWN, None),
     ("nobody", "POST", "transit/decrypt/seed-transit-1", SEALED),
@@ -139,6 +146,7 @@ def holders(bao: Bao) -> Holders:
             "keysmith transit": transit.token("keysmith"),
             "introducer": bao.server.introducers["kv-1"],
             "operator": bao.server.operator_token,
+            "breakglass": bao.server.breakglass_token,
             "nobody": "",
         },
         transit.blob.read_text(),

@@ -29,7 +29,12 @@ def test_server_when_started_is_alone_in_its_process_group(bao: Bao) -> None:
 
 def test_server_when_started_keeps_its_files_private_and_no_token_on_disk(bao: Bao) -> None:
     """Every file is for its owner only, and none holds a token of this server."""
-    tokens = [bao.server.operator_token, *bao.server.introducers.values()]
+    tokens = [
+        bao.server.operator_token,
+        bao.server.breakglass_token,
+        bao.server.recovery_key,
+        *bao.server.introducers.values(),
+    ]
     files = [path for path in bao.server.directory.rglob("*") if path.is_file()]
 
     assert {"server.hcl", "audit.log", "unseal.key", "server.log"} <= {path.name for path in files}
@@ -53,13 +58,23 @@ def test_server_when_asked_with_an_older_tls_refuses(bao: Bao) -> None:
 
 
 def test_server_when_set_up_has_revoked_its_root_token(bao: Bao) -> None:
-    """The audit log shows root's last act: to revoke itself; and nobody can initialise the server again."""
+    """The audit log shows each root's last act: to revoke itself; and nobody can initialise the server again."""
     acts = [json.loads(line) for line in bao.server.audit_log.read_text().splitlines()]
     by_root = [act["request"]["path"] for act in acts if act.get("auth", {}).get("policies") == ["root"]]
 
     assert by_root[-1] == "auth/token/revoke-self"
     with pytest.raises(UnavailableError, match="400"):
         bao.server.call("PUT", "sys/init", body={"recovery_shares": 1, "recovery_threshold": 1})
+
+
+def test_server_when_root_is_needed_makes_it_from_the_recovery_key_and_gives_it_back(bao: Bao) -> None:
+    """Two holders together: the break-glass token begins, the recovery key finishes."""
+    root = bao.server.root_token()
+
+    assert bao.server.call("GET", "auth/token/lookup-self", root)["data"]["policies"] == ["root"]
+    bao.server.call("POST", "auth/token/revoke-self", root, {})
+    with pytest.raises(UnavailableError, match="403"):
+        bao.server.call("GET", "auth/token/lookup-self", root)
 
 
 def test_server_when_asked_for_its_policies_has_those_of_the_files(bao: Bao) -> None:
