@@ -37,6 +37,7 @@ from custody.policy.match import leaves
 from custody.policy.terms import DestinationClass, DestinationTerm
 from custody.psbt import Psbt
 from custody.release import release_of, vsize_of_release_vb
+from custody.state import next_highest_change
 from custody.statements import Signed
 from custody.units import Sats
 from custody.wallet import ScriptBook
@@ -69,8 +70,8 @@ class History:
             self._by_payment[payment].append(released)
         self._by_family[release.family].append(released)
         self._spent = self._spent.add(release, released.t)
-        highest = max((index for index, _ in release.change), default=-1)
-        self._highest[release.wallet_id] = max(self._highest.get(release.wallet_id, -1), highest)
+        highest = self.highest_change_index(release.wallet_id)
+        self._highest[release.wallet_id] = next_highest_change(highest, release)
 
     def highest_change_index(self, wallet_id: bytes) -> int:
         """Return the highest change index so far, -1 before the first."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from custody.audit import Frontier
 from custody.entries import MoneyEntry, Release, StopCause, StopStatement
+from custody.facts import CHANGE_GAP
 from custody.genesis import Genesis
 from custody.governing import Rules
 from custody.policy import Policy
@@ -87,10 +88,16 @@ class State:
         """Return the admissible releases of `family` (32 bytes), oldest first."""
         return tuple(r for r in self.releases if r.release.family == family)
 
-    def highest_change_index(self, wallet_id: bytes) -> int:
-        """Return the highest change index in the money log, -1 where there is none."""
-        found = (i for r in self.releases if r.release.wallet_id == wallet_id for i, _ in r.release.change)
-        return max(found, default=-1)
+    def highest_change_index(self, wallet_id: bytes, before: int | None = None) -> int:
+        """Return the highest change index in front of log entry `before` (in all where None), -1 where there is none.
+
+        A release cannot vouch for its own change: judge it by what stands in front of it.
+        """
+        highest = -1
+        for released in self.releases:
+            if released.release.wallet_id == wallet_id and (before is None or released.index < before):
+                highest = next_highest_change(highest, released.release)
+        return highest
 
     def is_frozen(self, lo: int) -> bool:
         """Return whether a freeze stands at `lo`: two people's until lifted, one person's for 72 h."""
@@ -141,3 +148,11 @@ def family_of(state: State, withdrawal: Withdrawal) -> bytes | None:
         return withdrawal.digest
     replaced = state.releases_of(withdrawal.relation.digests[0])
     return replaced[0].release.family if replaced else None
+
+
+def next_highest_change(highest: int, release: Release) -> int:
+    """Return the highest change index after `release`, before which it was `highest`.
+
+    Change beyond what signers allow moves nothing: whoever writes the log says any number in it.
+    """
+    return max((highest, *(index for index, _ in release.change if index <= highest + CHANGE_GAP)))

@@ -184,7 +184,7 @@ def prove(
     if wallet is None or key_index is None:
         return Refused("WALLET_OTHER", f"a wallet that node {me.node} holds a key of", withdrawal.wallet_id.hex())
     psbt = parse(bundle.psbt, book.known)
-    facts = read_facts(psbt, book, shape_limits(settled_state, withdrawal))
+    facts = read_facts(psbt, book, shape_limits(settled_state, withdrawal, bundle.release_index))
     if isinstance(facts, Refused):
         return facts
     approvals = tuple((read_approval(signed), signed) for signed in bundle.approvals)
@@ -279,11 +279,11 @@ def _entry_at(bundle: Bundle) -> bytes | None:
     return bundle.log.entries[at] if 0 <= at < len(bundle.log.entries) else None
 
 
-def shape_limits(state: State, withdrawal: Withdrawal) -> ShapeLimits:
-    """Return the bounds on change that hold for `withdrawal` under the rules in force."""
+def shape_limits(state: State, withdrawal: Withdrawal, release_index: int) -> ShapeLimits:
+    """Return the bounds on change that hold for `withdrawal`, released at `release_index`, under the rules in force."""
     limits = state.policy.limits
     return ShapeLimits(
-        highest_change_index=state.highest_change_index(withdrawal.wallet_id),
+        highest_change_index=state.highest_change_index(withdrawal.wallet_id, before=release_index),
         change_floor_sats=limits.change_floor_sats,
         max_change_outputs=limits.change_max_outputs,
     )

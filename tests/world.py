@@ -35,7 +35,7 @@ from custody.entries import (
     Unfreeze,
     Witnessed,
 )
-from custody.facts import Facts, ShapeLimits, read_facts
+from custody.facts import CHANGE_GAP, Facts, ShapeLimits, read_facts
 from custody.follow import State, advance, family_of, open_under, settled, start
 from custody.genesis import (
     Genesis,
@@ -168,7 +168,7 @@ class World:
         change = total - sum(p.amount for p in payments) - fee
         outputs = [*payments, TxOut(Sats(change), self.book.script(1, change_index).script)]
         psbt = build(self.book, used, outputs, [(len(payments), change_index)])
-        return Spend(self, asked, serialize(psbt))
+        return Spend(self, asked, serialize(psbt), change_from=max(-1, change_index - CHANGE_GAP))
 
     def append(self, kind: EntryKind, body: Body, *statements: Signed) -> int:
         """Append one entry, behind the WITNESS entry of the checkpoint before it; return its index."""
@@ -220,13 +220,17 @@ class World:
 
 @dataclass(frozen=True)
 class Spend:
-    """A transaction for a withdrawal; `release` logs it, `bundle` carries it."""
+    """A transaction for a withdrawal; `release` logs it, `bundle` carries it.
+
+    change_from: the highest change index that its own change is told to stand behind, true or not.
+    """
 
     world: World
     asked: Withdrawal
     psbt: bytes
     people: tuple[str, ...] = ()
     approved_at: int = NOW
+    change_from: int = -1
 
     def approved_by(self, *people: str) -> Spend:
         """Return the same with approvals by `people`."""
@@ -239,7 +243,7 @@ class Spend:
 
     def facts(self) -> Facts:
         """Return what the transaction does."""
-        found = read_facts(parse(self.psbt), self.world.book, ShapeLimits())
+        found = read_facts(parse(self.psbt), self.world.book, ShapeLimits(self.change_from))
         assert isinstance(found, Facts), found
         return found
 

@@ -10,6 +10,7 @@ import pytest
 from custody.bundle import Behind, Bundle, parse_bundle
 from custody.entries import StopCause
 from custody.errors import Refused
+from custody.facts import CHANGE_GAP
 from custody.follow import start
 from custody.once import OwnSignature
 from custody.transaction import OutPoint, TxOut
@@ -259,6 +260,22 @@ def test_judge_given_own_signature_without_common_coin_refuses(world: World) -> 
     asked = world.withdrawal()
     own = OwnSignature(asked.digest, asked.digest, bytes(32), frozenset({OutPoint(bytes(32), 7)}))
     assert code(judged(world.spend(asked).bundle(), world, mine=(own,))) == "SECOND_PAYMENT"
+
+
+@pytest.mark.parametrize("index", [CHANGE_GAP, 500])
+def test_judge_given_a_release_that_vouches_for_its_own_change_refuses(world: World, index: int) -> None:
+    """The log's writer names a change index as far out as he likes: only what stands before it moves the window."""
+    assert code(judged(world.spend(world.withdrawal(), change_index=index).bundle(), world)) == "CHANGE_INDEX"
+
+
+def test_judge_given_far_change_released_before_keeps_its_window(world: World) -> None:
+    """A release that nobody signs does not move the window for the next one, nor stop it."""
+    world.spend(world.withdrawal(), change_index=500).release()
+    later = world.withdrawal((EXCHANGE, 60_000), withdrawal_id="w-2")
+    assert code(judged(world.spend(later, change_index=510).bundle(), world)) == "CHANGE_INDEX"
+    fresh = World(GENESIS)
+    fresh.spend(fresh.withdrawal(), change_index=500).release()
+    assert code(judged(fresh.spend(later, change_index=19).bundle(), fresh)) == "Cleared"
 
 
 def test_judge_given_the_same_payment_again_wants_it_listed(world: World) -> None:
