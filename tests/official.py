@@ -20,6 +20,7 @@ from embit.bip32 import HDKey
 from embit.networks import NETWORKS
 from pbk.script import PrecomputedTransactionData
 
+from console.wallet_files import bsms, bsms_sealed
 from coordinator.chain.check import check_transaction
 from coordinator.chain.relay import NextBlock
 from custody import curve
@@ -245,6 +246,30 @@ def bip388(part: str) -> list[str]:
     return [said(partial(holds, v)) for v in load("bip388/vectors.json")[part]]
 
 
+def bip129(part: str) -> list[str]:
+    """BIP-129: records read and written again, sealed files opened with the session's token and sealed again."""
+    items = load("bip129/vectors.json")["items"]
+    tokens = [bytes.fromhex(v["value"]) for v in items if "(hex)" in v.get("field", "") and "TOKEN" in v["field"]]
+
+    def opens(sealed: str, token: bytes) -> bool:
+        try:
+            return bsms_sealed.seal(bsms_sealed.unseal(sealed, token), token) == sealed
+        except MalformedError:
+            return False
+
+    def holds(name: str, text: str) -> bool:
+        if part == "sealed files":
+            return sum(opens(text, token) for token in tokens) == 1  # by its own token and no other
+        if part == "key records":
+            return bsms.read_key_record(text, Network.MAINNET).description == text.split("\n")[3]
+        written = bsms.write(bsms.read(text, Network.MAINNET)).replace("h", "'")  # the vectors have no checksum
+        return re.sub("#.*", "", written) == text.replace("h", "'")
+
+    wanted = {"key records": "_key.bsms", "descriptor records": "wallet.bsms", "sealed files": ".dat"}[part]
+    files = [(v["file"], v["content"]) for v in items if wanted in v.get("file", "")]
+    return [said(partial(holds, *file)) for file in files]
+
+
 def key_io(part: str) -> list[str]:
     """Core key_io: addresses to script and back; invalid ones on every network."""
 
@@ -354,6 +379,7 @@ SETS: dict[str, tuple[Judge, tuple[str, ...]]] = {
     "BIP-341": (bip341, ("valid",)),
     **{f"BIP-{n}": (partial(descriptors, n), ("valid", "invalid")) for n in (*range(380, 388), 389, 390)},
     "BIP-388": (bip388, ("valid", "invalid")),
+    "BIP-129": (bip129, ("key records", "descriptor records", "sealed files")),
     "Core rpc_psbt": (core_psbt, ("valid", "roles", "invalid")),
     "Core key_io": (key_io, ("valid", "invalid")),
     "Core tx, bytes": (tx_codec, ("valid", "invalid")),

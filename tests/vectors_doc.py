@@ -16,6 +16,7 @@ DOCUMENT = ROOT / "docs" / "vectors.md"
 
 # Why a vector that is valid for its authors is refused by us, per set. No other set may refuse a valid one.
 REASONS = {
+    "BIP-129": "a wallet's keys have children, and its script sorts them: no bare public keys, no multi",
     "BIP-143": "signatures of SIGHASH_NONE, SINGLE and ANYONECANPAY are never made: they leave open who is paid",
     "BIP-173": "later witness versions under the old checksum, which BIP-350 forbids",
     "BIP-174": "without inputs it cannot be told from a transaction with a witness",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from console.cli import wallet_files
 from console.cli.office import Office, connected, invocation, wallet_named
 from console.cli.output import Output, Table
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None)
 group = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Balances, and addresses that are derived here.")
 app.add_typer(group, name="wallet")
+group.command("export")(wallet_files.export)
+group.command("import")(wallet_files.read_back)
+group.command("formats")(wallet_files.formats)
+group.command("sheet")(wallet_files.sheet)
 MAX_LEAP = 1_000  # protocol.md "Receiving": coins further out than this are not looked for
 
 

@@ -231,6 +231,20 @@ def test_wallet_shows_balance_and_derives_addresses(office: Desk) -> None:
     assert office.keyturn("alice", "wallet", "balance", "--wallet", "none").code == 4
 
 
+def test_wallet_goes_out_as_a_file_and_comes_back_as_ours(office: Desk, tmp_path: Path) -> None:
+    """Another program's file is told from a stranger's; the printed sheet is a PDF."""
+    file = tmp_path / "treasury.txt"
+    out = ("wallet", "export", "--format", "coldcard", "--out", str(file))
+    assert office.keyturn("alice", *out).code == 0
+    assert office.keyturn("alice", *out).code == 3  # never over another file
+    read = office.keyturn("alice", "wallet", "import", str(file), "-o", "json").json
+    assert (read["format"], read["is"], read["threshold"]) == ("coldcard", "treasury", 2)
+    file.write_text(file.read_text().replace("2 of", "1 of"))
+    assert office.keyturn("alice", "wallet", "import", str(file), "-o", "json").json["is"] == ""
+    assert office.keyturn("alice", "wallet", "sheet", "--out", str(tmp_path / "t.pdf")).code == 0
+    assert "bsms" in office.keyturn("alice", "wallet", "formats").out
+
+
 def test_reader_may_look_and_not_ask(office: Desk) -> None:
     """The role in the certificate opens doors: a reader lists, and reserves no address."""
     assert office.keyturn("alice", "list", role="reader").code == 0

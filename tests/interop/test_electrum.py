@@ -12,29 +12,30 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from embit.bip32 import HDKey
 from embit.networks import NETWORKS
 
+from console.wallet_files import electrum
+from console.wallet_files.named import NamedWallet
 from custody.address import address_of
-from custody.base58 import decode_check, encode_check
 from custody.finalise import finalize
 from custody.psbt import Psbt, convert, serialize
 from custody.scripts import Template
 from custody.signatures import InputSignature, accept, from_foreign_psbt, with_signatures
 from custody.transaction import parse_transaction
-from custody.wallet import CHANGE, RECEIVE, KeyOrigin, Network, ScriptBook, Wallet
+from custody.wallet import CHANGE, RECEIVE, Network, ScriptBook, Wallet
 from tests.fakes.psbts import facts_of, kernel_accepts, seed_of, signed_by, spend, spent_outputs, wallet_of
 
 pytestmark = pytest.mark.slow
 
 THIRD = 2
-SEED_VERSION = 50  # of wallet files written by Electrum 4.3
 # SLIP-132: the version bytes by which Electrum tells the script type of a multisig key, on test networks
-VERSIONS = {Template.WSH: ("Zprv", "Zpub"), Template.SH_WSH: ("Yprv", "Ypub")}
+PRIVATE = {Template.WSH: "Zprv", Template.SH_WSH: "Yprv"}
 TIMEOUT_S = 120  # a call takes 1.5 s on an idle machine
-each_template = pytest.mark.parametrize("template", VERSIONS, ids=lambda template: template.name)
+each_template = pytest.mark.parametrize("template", PRIVATE, ids=lambda template: template.name)
 
 
 class Electrum:
@@ -66,25 +67,14 @@ class Electrum:
         return done.stdout.strip()
 
 
-def wallet_file(wallet: Wallet) -> dict[str, object]:
-    """Return the wallet as Electrum keeps it: the third cosigner's private key, the others' public ones."""
-    private, public = (NETWORKS["regtest"][name] for name in VERSIONS[wallet.template])
-
-    def keystore(at: int, key: KeyOrigin) -> dict[str, object]:
-        path = "".join(f"/{step - 2**31}'" for step in key.path)
-        master = HDKey.from_seed(bytes(seed_of(at)), version=NETWORKS["regtest"]["xprv"])
-        return {
-            "type": "bip32",
-            "pw_hash_version": 1,
-            "derivation": f"m{path}",
-            "root_fingerprint": key.fingerprint.hex(),
-            "xpub": encode_check(public + decode_check(key.xpub)[4:]),
-            "xprv": master.derive(list(key.path)).to_base58(version=private) if at == THIRD else None,
-        }
-
-    keystores = {f"x{at + 1}/": keystore(at, key) for at, key in enumerate(wallet.keys)}
-    kind = f"{wallet.threshold}of{len(wallet.keys)}"
-    return {"seed_version": SEED_VERSION, "wallet_type": kind, "use_encryption": False, **keystores}
+def wallet_file(wallet: Wallet) -> dict[str, Any]:
+    """Return the file that `keyturn wallet export` writes, and in it the third cosigner's private key."""
+    found: dict[str, Any] = json.loads(electrum.write(NamedWallet("ours", wallet)))
+    master = HDKey.from_seed(bytes(seed_of(THIRD)), version=NETWORKS["regtest"]["xprv"])
+    private = NETWORKS["regtest"][PRIVATE[wallet.template]]
+    account = master.derive(list(wallet.keys[THIRD].path))
+    found[f"x{THIRD + 1}/"]["xprv"] = account.to_base58(version=private)
+    return found
 
 
 @pytest.fixture

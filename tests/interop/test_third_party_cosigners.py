@@ -7,6 +7,7 @@ accepted by Bitcoin Core's own script code.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable
 
 import bdkpython
@@ -16,6 +17,8 @@ from embit.bip32 import HDKey
 from embit.networks import NETWORKS
 from embit.psbt import PSBT
 
+from console.wallet_files import core
+from console.wallet_files.named import NamedWallet
 from custody.address import address_of
 from custody.facts import ShapeLimits, read_facts
 from custody.finalise import finalize
@@ -47,7 +50,8 @@ KEYCHAINS = (bdkpython.KeychainKind.EXTERNAL, bdkpython.KeychainKind.INTERNAL)
 
 def private_descriptor(wallet: Wallet, branch: int) -> str:
     """Return our descriptor for one branch with the third cosigner's private key in it, as its own software has it."""
-    body = wallet.descriptor.partition("#")[0].replace("<0;1>", str(branch))
+    exported = json.loads(core.write(NamedWallet("ours", wallet)))  # the file that `keyturn wallet export` writes
+    body: str = exported[branch]["desc"].partition("#")[0]
     master = HDKey.from_seed(bytes(seed_of(THIRD)), version=NETWORKS["regtest"]["xprv"])
     private = master.derive(list(wallet.keys[THIRD].path)).to_base58()
     return body.replace(wallet.keys[THIRD].xpub, private)
@@ -196,7 +200,7 @@ def test_bdk_derives_our_addresses_from_the_same_descriptor(template: Template) 
     book = BOOKS[template]
     wallet = bdk_wallet(book.wallet)
     for branch, keychain in enumerate(KEYCHAINS):
-        for index in (0, 1, 7, 1_000):
+        for index in (*range(20), 1_000):
             ours = address_of(book.script(branch, index).script, Network.REGTEST)
             assert str(wallet.peek_address(keychain, index).address) == ours
 
@@ -207,7 +211,7 @@ def test_wally_derives_our_addresses_from_the_same_descriptor(template: Template
     book = BOOKS[template]
     descriptor = wallycore.descriptor_parse(book.wallet.descriptor, None, wallycore.WALLY_NETWORK_BITCOIN_REGTEST, 0)
     for branch in (RECEIVE, CHANGE):
-        for index in (0, 1, 7, 1_000):
+        for index in (*range(20), 1_000):
             ours = address_of(book.script(branch, index).script, Network.REGTEST)
             assert wallycore.descriptor_to_address(descriptor, 0, branch, index, 0) == ours
 
