@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from console.drafts import names_of
 from custody.address import address_of, script_of
@@ -12,7 +13,7 @@ from custody.canonical import tagged_hash
 from custody.errors import MalformedError
 from custody.follow import Released
 from custody.genesis import Genesis, Slot, node_identities
-from custody.policy import Policy
+from custody.policy import ChangeQuorum, Policy
 from custody.quorum import key_holders
 from custody.units import Sats, btc_text
 from custody.wallet import RECEIVE
@@ -110,7 +111,7 @@ def genesis_lines(genesis: Genesis) -> list[str]:
         lines += [f"    first address {address_groups(first)}"]
     lines += ["", f"  witnesses: {roots.w} of {len(roots.witnesses)} cosign, {roots.f} may lie"]
     quorum = admin.change_quorum
-    lines += [f"  rules change: {quorum.threshold} of {', '.join(quorum.groups)}, after {span(admin.loosen_delay_s)}"]
+    lines += [f"  rules change: {quorum_words(quorum)}, after {span(admin.loosen_delay_s)}"]
     lines += ["", "  people and services, with the words of their keys:"]
     for principal in genesis.policy.principals:
         lines.append(f"    {principal.name} of {principal.org} ({', '.join(principal.groups) or 'no group'})")
@@ -121,12 +122,19 @@ def genesis_lines(genesis: Genesis) -> list[str]:
     return [*lines, "", f"  hash {genesis.hash.hex()}", *word_lines(genesis.hash)]
 
 
+def quorum_words(quorum: ChangeQuorum) -> str:
+    """Return a quorum for people: "2 of admins, of different orgs, beside the author"."""
+    orgs = ", of different orgs" if quorum.distinct_orgs else ""
+    author = ", beside the author" if quorum.exclude_author else ""
+    return f"{quorum.threshold} of {', '.join(quorum.groups)}{orgs}{author}"
+
+
 def missing_signers(genesis: Genesis) -> tuple[str, ...]:
     """Return the nodes whose signature the genesis still lacks, and the admins where their quorum is not reached."""
     nodes = [name for name, key in node_identities(genesis).items() if not genesis.signed.signed_by(key)]
     quorum = genesis.policy.admin.change_quorum
     have = key_holders(genesis.policy, genesis.signed, groups=quorum.groups, seen=True)
-    if len(have) >= quorum.threshold:
+    if genesis.policy.heads(replace(quorum, exclude_author=False), have) >= quorum.threshold:
         return tuple(nodes)
     could = {person.name for group in quorum.groups for person in genesis.policy.members(group)} - have
     return (*nodes, *sorted(could))

@@ -23,11 +23,11 @@ from custody.governing import (
     follows,
     missing_signatures,
     read_rules,
+    signatures_of,
     successor_of,
 )
 from custody.policy import Policy
 from custody.policy.diff import diff
-from custody.quorum import key_holders
 from custody.statements import Kind, Signed
 from custody.units import MAX_TIME_S
 
@@ -140,9 +140,9 @@ def _check(rules: Rules, signed: Signed, now: int) -> Refused | None:
     """Return why `signed` is no document that admins may sign now, or carries no signature of theirs."""
     if refused := follows(rules.policy, read_rules(signed)):
         return refused
-    groups = rules.policy.admin.change_quorum.groups
-    people = key_holders(rules.policy, signed, groups=groups, at=now, seen=True)
-    if not people:
+    asked = signatures_of(rules.policy, signed, now)
+    groups = sorted({group for share in asked for group in share.groups})
+    if not any(share.have for share in asked):
         return Refused("RULES_SIGNER", f"a signature by one of {', '.join(groups)}", "none")
     theirs = [c for user in rules.policy.users if set(groups) & set(user.groups) for c in user.credentials]
     admins = {key for credential in theirs for key in (credential.key, credential.desk_key) if key}
@@ -163,7 +163,7 @@ def _merged(known: tuple[Proposal, ...], signed: Signed, now: int) -> Proposal:
 async def _remember(parts: Parts, known: tuple[Proposal, ...], proposal: Proposal, actor: str, policy: Policy) -> None:
     """Keep the proposal and tell auditors who put forward what."""
     verdict = diff(policy, read_rules(proposal.signed)).verdict
-    people = key_holders(policy, proposal.signed, groups=policy.admin.change_quorum.groups, seen=True)
+    people = {name for share in signatures_of(policy, proposal.signed, parts.clock.now()) for name in share.have}
     fields: dict[str, Json] = {
         "rules": proposal.signed.digest.hex(),
         "verdict": verdict.value,

@@ -1,8 +1,8 @@
 """Which rules are in force, which wait, and what the next version must be: pure, a function of documents and times.
 
-A document is judged by the admins of the version IN EFFECT that it replaces. What only tightens takes effect where it
-stands in the log; what loosens waits the delay of the version that it replaces, and dies when another takes effect
-first. Times are T(e): when witnesses first saw the entry (protocol.md "Rules, freeze").
+A document is judged by the quorums of the version IN EFFECT that it replaces (`custody.consent`). What only tightens
+takes effect where it stands in the log; what loosens waits the delay of the version that it replaces, and dies when
+another takes effect first. Times are T(e): when witnesses first saw the entry (protocol.md "Rules, freeze").
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from custody.canonical import decode
+from custody.consent import Share, quorums_for, shares
 from custody.errors import MalformedError, Refused
 from custody.genesis import Genesis, check_production
 from custody.policy import Policy, parse_policy
 from custody.policy.diff import Diff, Verdict, diff
-from custody.quorum import key_holders
 from custody.statements import Kind, Signed
 
 PENDING_EXPIRY_S = 7 * 86_400  # policy.md "Admin": a change that nobody carries through within a week is asked for anew
@@ -77,13 +77,14 @@ def successor_of(rules: Rules, genesis: Genesis, signed: Signed, t: int) -> Succ
         policy = read_rules(signed)
         if refused := follows(rules.policy, policy):
             return refused
-        missing = missing_signatures(rules.policy, signed, t)
-        if missing:
-            return Refused("RULES_QUORUM", f"{missing} more admins of version {rules.policy.version}", "too few")
+        changes = diff(rules.policy, policy)
+        for share in shares(rules.policy, quorums_for(rules.policy, policy, changes), signed, t):
+            if share.missing:
+                lack = f"{share.missing} more of the {share.quorum} of version {rules.policy.version}"
+                return Refused("RULES_QUORUM", lack, ", ".join(share.have) or "none")
         check_production(genesis, policy)
     except MalformedError as error:
         return Refused(error.code, "a rules document", error.message)
-    changes = diff(rules.policy, policy)
     due = takes_effect(rules.policy, policy, changes, t)
     return due if isinstance(due, Refused) else Successor(policy, changes, due)
 
@@ -97,17 +98,40 @@ def follows(old: Policy, new: Policy) -> Refused | None:
         return Refused("RULES_VERSION", f"version {old.version + 1}", f"version {new.version}")
     if new.prev_hash != old.hash:
         return Refused("RULES_PREV", f"prev_hash {old.hash.hex()}, which is in effect", new.prev_hash.hex())
+    if (locked := _unlocks(old, new)) is not None:
+        return Refused("RULES_LOCKED", f"the locked rule {locked} as it is, and locked", "another, or none")
     return None
 
 
-def missing_signatures(policy: Policy, signed: Signed, t: int) -> int:
-    """Return how many more admins of `policy` must sign, in office at `t`, each having seen the document.
+def _unlocks(old: Policy, new: Policy) -> str | None:
+    """Return the first locked rule of `old` that `new` changes, leaves out or unlocks, or None."""
+    for name in old.admin.locked_rules:
+        before, after = old.rule(name), new.rule(name)
+        if before != after or name not in new.admin.locked_rules:
+            return name
+        window = "" if before is None or before.budget is None else before.budget.window
+        if old.window(window) != new.window(window):  # what it counts over is part of what it says
+            return name
+    return None
 
-    With `exclude_author` the author does not count; nobody can prove who that is, so one more must sign.
+
+def signatures_of(policy: Policy, signed: Signed, t: int) -> tuple[Share, ...]:
+    """Return how far each quorum is that the document `signed`, the next version of `policy`, needs at `t`.
+
+    Raises:
+        MalformedError: as `read_rules`.
     """
-    quorum = policy.admin.change_quorum
-    needed = quorum.threshold + (1 if quorum.exclude_author else 0)
-    return max(0, needed - len(key_holders(policy, signed, groups=quorum.groups, at=t, seen=True)))
+    new = read_rules(signed)
+    return shares(policy, quorums_for(policy, new, diff(policy, new)), signed, t)
+
+
+def missing_signatures(policy: Policy, signed: Signed, t: int) -> int:
+    """Return how many more people of `policy` must sign at least, in office at `t`, each having seen the document.
+
+    Raises:
+        MalformedError: as `read_rules`.
+    """
+    return max(share.missing for share in signatures_of(policy, signed, t))
 
 
 def takes_effect(old: Policy, new: Policy, changes: Diff, t: int) -> int | Refused:

@@ -88,14 +88,16 @@ def _check_same(policy: Policy, served: RulesView) -> None:
 
 def head_lines(policy: Policy, pending: int) -> list[str]:
     """Return what stands above the rules: which version, until when, and who changes it."""
-    from console.pages import span, utc
+    from console.pages import quorum_words, span, utc
+    from custody.consent import CHANGE
 
     admin, limits = policy.admin, policy.limits
     return [
         f"rules      {policy.policy_id} version {policy.version}, {policy.hash.hex()[:16]}, {pending} pending",
         f"valid      {utc(policy.effective_from)} to {utc(policy.not_after)}",
-        f"change     {admin.change_quorum.threshold} of {', '.join(admin.change_quorum.groups)}; "
-        f"loosening waits {span(admin.loosen_delay_s)}",
+        f"change     {quorum_words(admin.change_quorum)}; loosening waits {span(admin.loosen_delay_s)}",
+        *(f"  {n.removesuffix('_quorum'):8} {quorum_words(q)}" for n, q in admin.change_quorums.items() if n != CHANGE),
+        *([f"locked     {', '.join(admin.locked_rules)}"] if admin.locked_rules else []),
         f"freeze     {admin.freeze.threshold} of {', '.join(admin.freeze.groups)}; "
         f"unfreeze {admin.unfreeze.threshold} of {', '.join(admin.unfreeze.groups)}",
         f"fees       {limits.feerate_min_sat_vb} to {limits.feerate_max_sat_vb} sat/vB",

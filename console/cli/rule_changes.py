@@ -103,20 +103,22 @@ async def sign_and_send(office: Office, signed: Signed, yes: bool) -> None:
     from console.pages import word_lines
     from console.refusal import refuse_if
     from custody.genesis import with_endorsement
-    from custody.governing import follows, missing_signatures, read_rules
+    from custody.governing import follows, missing_signatures, read_rules, signatures_of
     from custody.policy.diff import diff
     from custody.statements import Kind
 
     policy = (await office.fresh_state()).policy
     pen, draft = await office.pen(), read_rules(signed)
     refuse_if(follows(policy, draft))
-    office.output.page([*_lines(diff_parts(policy, diff(policy, draft))), *word_lines(signed.digest)])
+    asked = signatures_of(policy, signed, office.now)
+    quorums = [f"signed by the {share.quorum}: {share.missing} more of {', '.join(share.groups)}" for share in asked]
+    office.output.page([*_lines(diff_parts(policy, diff(policy, draft))), *quorums, *word_lines(signed.digest)])
     office.output.confirm(f"Sign version {draft.version} as {office.config.me}, having compared the words?", yes)
     signed = with_endorsement(signed, pen.endorse(Kind.RULES, signed.raw))
     value: dict[str, Json] = {"rules": signed.digest.hex(), "version": draft.version}
     if missing_signatures(policy, signed, office.now):
         view = await office.client.propose_rules(signed)
-        parts: list[Part] = [_standing(view, policy)]
+        parts: list[Part] = [_standing(view)]
     else:
         delivered = await deliver(office, signed, office.client.propose_rules(signed))
         value["delivery"] = delivered.to_json()
@@ -124,7 +126,7 @@ async def sign_and_send(office: Office, signed: Signed, yes: bool) -> None:
         answer = delivered.answer
         if answer is not None:
             view = answer
-            parts = [_standing(view, policy), *parts]
+            parts = [_standing(view), *parts]
         else:
             office.output.done(value, *parts)
             return
@@ -222,10 +224,10 @@ def _lines(parts: list[Part]) -> list[str]:
     return lines
 
 
-def _standing(view: ProposedView, policy: Policy) -> str:
+def _standing(view: ProposedView) -> str:
     if view.effective_at:
         return f"logged; in effect from {_due(view.effective_at)}"
-    return f"signed; {policy.admin.change_quorum.threshold} must sign, of {', '.join(view.missing)} still may"
+    return f"signed; not complete, {', '.join(view.missing) or 'nobody'} may still sign"
 
 
 def _due(at: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from coordinator.rpc.identity import Context, Role, check_own_name, identity_of
@@ -129,7 +130,8 @@ class Ceremony(wallet_pb2_grpc.WalletServiceServicer):
         genesis = self._up()
         nodes = [n for n, key in sorted(node_identities(genesis).items()) if not genesis.signed.signed_by(key)]
         quorum = genesis.policy.admin.change_quorum
-        lack = quorum.threshold - len(key_holders(genesis.policy, genesis.signed, groups=quorum.groups, seen=True))
+        have = key_holders(genesis.policy, genesis.signed, groups=quorum.groups, seen=True)
+        lack = quorum.threshold - genesis.policy.heads(replace(quorum, exclude_author=False), have)
         return nodes + ([f"{lack} of {', '.join(quorum.groups)}"] if lack > 0 else [])
 
     def _finish(self) -> None:

@@ -14,6 +14,7 @@ from coordinator.rpc.withdrawals import shielded
 from custody.entries import read_freeze, read_unfreeze
 from custody.errors import NotFoundError, Refused
 from custody.follow import LONE_FREEZE_SECONDS, State, may_freeze
+from custody.governing import signatures_of
 from custody.policy import Policy
 from custody.quorum import key_holders
 from custody.statements import Signed
@@ -111,9 +112,8 @@ class Policies(policy_pb2_grpc.PolicyServiceServicer):
 
     def _proposed(self, signed: Signed, policy: Policy) -> policy_pb2.Rules:
         """Return a document that is half signed, with the names of those who may still sign."""
-        groups, at = policy.admin.change_quorum.groups, self._parts.clock.now()
-        have = key_holders(policy, signed, groups=groups, at=at)
-        could = {u.name for group in groups for u in policy.members(group) if at < u.valid_until} - have
+        asked = signatures_of(policy, signed, self._parts.clock.now())
+        could = {name for share in asked if share.missing for name in share.could}
         return _rules(signed, signed.digest, policy.version + 1, missing=sorted(could))
 
     def _became(self, signed: Signed, state: State) -> policy_pb2.Rules:

@@ -13,7 +13,7 @@ from typing import Any
 from custody.policy.change import Change, Verdict, changed, changes_of, pairs, tighter
 from custody.policy.diff_people import groups, people
 from custody.policy.diff_rules import rules
-from custody.policy.document import DestinationList, ListEntry, Mode, Policy
+from custody.policy.document import DestinationList, ListEntry, Mode, Policy, RuleKind
 from custody.policy.match import leaves
 from custody.policy.referred import referred, restrictive
 from custody.policy.terms import DestinationClass, DestinationTerm
@@ -130,8 +130,14 @@ def _wallets(old: Policy, new: Policy) -> Iterator[Change]:
 
 
 def _admin(old: Policy, new: Policy) -> Iterator[Change]:
-    """Who changes, freezes and unfreezes: only a longer wait and more groups that may freeze are sure to tighten."""
-    yield from changes_of("admin", old.admin, new.admin, _ADMIN)
+    """Who changes, freezes and unfreezes: a longer wait, more groups that may freeze, and more locks tighten.
+
+    A lock upon an allow loosens: nobody could take it back.
+    """
+    more = set(new.admin.locked_rules) - set(old.admin.locked_rules)
+    gives = any(rule is None or rule.kind is RuleKind.ALLOW for rule in map(new.rule, more))
+    locks = {"locked_rules": lambda theirs, mine: set(theirs) >= set(mine) and not gives}
+    yield from changes_of("admin", old.admin, new.admin, {**_ADMIN, **locks})
 
 
 _LIMITS: Mapping[str, Callable[[Any, Any], bool]] = {

@@ -5,6 +5,7 @@ It holds no signatures; they travel outside it. Whoever holds a `Policy` holds o
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -208,21 +209,38 @@ class Quorum:
 
 @dataclass(frozen=True, slots=True)
 class ChangeQuorum:
-    """Who may sign the next version; with `exclude_author` its author is not counted."""
+    """Who may sign the next version; with `exclude_author` its author is not counted.
+
+    distinct_orgs: each organisation counts once, however many of its people sign.
+    """
 
     groups: tuple[str, ...]
     threshold: int
     exclude_author: bool
+    distinct_orgs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """Who changes, freezes and unfreezes. loosen_delay_s: how long a loosening waits under THIS version."""
+    """Who changes, freezes and unfreezes. loosen_delay_s: how long a loosening waits under THIS version.
+
+    list_quorum, people_quorum: who signs what changes address lists, or people; None: as everything else.
+    locked_rules: ids of rules that no later version may change or leave out, sorted.
+    """
 
     change_quorum: ChangeQuorum
     loosen_delay_s: int
     freeze: Quorum
     unfreeze: Quorum
+    list_quorum: ChangeQuorum | None = None
+    people_quorum: ChangeQuorum | None = None
+    locked_rules: tuple[str, ...] = ()
+
+    @property
+    def change_quorums(self) -> dict[str, ChangeQuorum]:
+        """Every quorum that signs documents, by its name."""
+        named = {"list_quorum": self.list_quorum, "people_quorum": self.people_quorum}
+        return {"change_quorum": self.change_quorum, **{n: q for n, q in named.items() if q is not None}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +279,10 @@ class Policy:
         """Return the user or service called `name`, or None."""
         return next((p for p in self.principals if p.name == name), None)
 
+    def rule(self, name: str) -> Rule | None:
+        """Return the rule with the id `name`, or None."""
+        return next((rule for rule in self.rules if rule.id == name), None)
+
     def wallet(self, wallet_id: bytes) -> WalletName | None:
         """Return the wallet with `wallet_id` (32 bytes), or None."""
         return next((wallet for wallet in self.wallets if wallet.wallet_id == wallet_id), None)
@@ -272,6 +294,17 @@ class Policy:
     def window(self, name: str) -> Window | None:
         """Return the window called `name`, or None."""
         return next((window for window in self.windows if window.name == name), None)
+
+    def heads(self, quorum: ChangeQuorum, people: Collection[str]) -> int:
+        """Return how many of `people` count towards `quorum`: with `distinct_orgs` each organisation once.
+
+        With `exclude_author` the author does not count. Nobody can prove who that is, so it is as many as remain
+        whichever of them it was.
+        """
+        orgs = {principal.name: principal.org for principal in self.principals if principal.name in people}
+        authors: Iterable[str] = orgs if quorum.exclude_author else ("",)
+        remaining = [[org for name, org in orgs.items() if name != author] for author in authors]
+        return min((len(set(found) if quorum.distinct_orgs else found) for found in remaining), default=0)
 
     def members(self, group: str) -> tuple[Principal, ...]:
         """Return the people of `group`: services are in no head count."""

@@ -143,9 +143,13 @@ def _lint_delay(policy: Policy, where: str, delay: Delay, at: int) -> Iterable[F
 
 
 def _lint_admin(policy: Policy, at: int) -> Iterable[Finding]:
-    change = policy.admin.change_quorum
-    needed = change.threshold + 1 if change.exclude_author else change.threshold
-    yield from _lint_head_count(policy, "admin.change_quorum", change.groups, needed, at)
+    for name, change in policy.admin.change_quorums.items():
+        able = _able(policy, change.groups, at)
+        needed = change.threshold + (1 if change.exclude_author and not change.distinct_orgs else 0)
+        yield from _lint_head_count(policy, f"admin.{name}", change.groups, needed, at)
+        if len(able) >= needed and (heads := policy.heads(change, able)) < change.threshold:
+            what = f"people of {heads} orgs can act where {change.threshold} must"
+            yield Finding("THRESHOLD_UNREACHABLE", f"admin.{name}", what)
     yield from _lint_head_count(policy, "admin.freeze", policy.admin.freeze.groups, policy.admin.freeze.threshold, at)
     unfreeze = policy.admin.unfreeze
     yield from _lint_head_count(policy, "admin.unfreeze", unfreeze.groups, unfreeze.threshold, at)
@@ -154,14 +158,19 @@ def _lint_admin(policy: Policy, at: int) -> Iterable[Finding]:
 def _lint_head_count(policy: Policy, where: str, groups: Iterable[str], needed: int, at: int) -> Iterable[Finding]:
     for group in sorted(set(groups) - set(policy.groups)):
         yield Finding("REFERENCE_DEAD", where, f"no group {group} in this document")
-    people = {
+    people = _able(policy, groups, at)
+    if len(people) < needed:
+        yield Finding("THRESHOLD_UNREACHABLE", where, f"{len(people)} people can act where {needed} must")
+
+
+def _able(policy: Policy, groups: Iterable[str], at: int) -> set[str]:
+    """Return the people of `groups` who can sign what they see at `at`."""
+    return {
         user.name
         for group in groups
         for user in policy.members(group)
         if at < user.valid_until and any(credential.seen for credential in user.credentials)
     }
-    if len(people) < needed:
-        yield Finding("THRESHOLD_UNREACHABLE", where, f"{len(people)} people can act where {needed} must")
 
 
 def _lint_principals(policy: Policy, at: int) -> Iterable[Finding]:

@@ -60,8 +60,8 @@ def parse_policy(document: Json) -> Policy:
 
     Raises:
         MalformedError: POLICY_SCHEMA, POLICY_TOO_LARGE, POLICY_NETWORK, POLICY_DATES, POLICY_VERSION, POLICY_DUPLICATE,
-            POLICY_GROUP_UNKNOWN, POLICY_KEY_REUSED, POLICY_NOT_SUPPORTED, POLICY_EMPTY_MATCHER, ROOTS_WITNESSES,
-            ROOTS_NODE_WITNESS, an ADDRESS_ code or a FIELD_ code.
+            POLICY_GROUP_UNKNOWN, POLICY_LOCK_UNKNOWN, POLICY_KEY_REUSED, POLICY_NOT_SUPPORTED, POLICY_EMPTY_MATCHER,
+            ROOTS_WITNESSES, ROOTS_NODE_WITNESS, an ADDRESS_ code or a FIELD_ code.
     """
     # Plan: 1 size and schema · 2 each part · 3 what parts say of each other (names once, keys once, groups known).
     raw = encode(document)
@@ -261,18 +261,28 @@ def _read_wallet(name: str, fields: Fields) -> WalletName:
 
 
 def _read_admin(fields: Fields) -> Admin:
-    change = fields.fields("change_quorum")
     admin = Admin(
-        change_quorum=ChangeQuorum(
-            _some_groups(change), change.integer("threshold", 1, 64), change.boolean("exclude_author")
-        ),
+        change_quorum=_read_change_quorum(fields.fields("change_quorum")),
         loosen_delay_s=fields.integer("loosen_delay_s", 0, MAX_LOOSEN_DELAY_S),
         freeze=_read_quorum(fields.fields("freeze")),
         unfreeze=_read_quorum(fields.fields("unfreeze")),
+        list_quorum=_read_change_quorum(fields.fields("list_quorum")) if fields.has("list_quorum") else None,
+        people_quorum=_read_change_quorum(fields.fields("people_quorum")) if fields.has("people_quorum") else None,
+        locked_rules=tuple(sorted(fields.names("locked_rules"))) if fields.has("locked_rules") else (),
     )
-    change.done()
     fields.done()
     return admin
+
+
+def _read_change_quorum(fields: Fields) -> ChangeQuorum:
+    quorum = ChangeQuorum(
+        groups=_some_groups(fields),
+        threshold=fields.integer("threshold", 1, 64),
+        exclude_author=fields.boolean("exclude_author"),
+        distinct_orgs=fields.boolean("distinct_orgs") if fields.has("distinct_orgs") else False,
+    )
+    fields.done()
+    return quorum
 
 
 def _read_quorum(fields: Fields) -> Quorum:
@@ -303,6 +313,8 @@ def _check_names(policy: Policy) -> None:
     _once("node", (node.name for node in policy.roots.nodes))
     _once("witness", (witness.name for witness in policy.roots.witnesses))
     _once("wallet_id", (wallet.wallet_id for wallet in policy.wallets))
+    if unknown := set(policy.admin.locked_rules) - {rule.id for rule in policy.rules}:
+        raise MalformedError("POLICY_LOCK_UNKNOWN", f"admin.locked_rules: expected a listed rule, found {min(unknown)}")
     for principal in policy.principals:
         if unknown := set(principal.groups) - set(policy.groups):
             raise MalformedError(

@@ -13,7 +13,8 @@ from custody.policy.terms import InitiatorTerm, NotTerm, Term
 def governing(policy: Policy) -> set[str]:
     """Return the groups that freeze, unfreeze or change the rules."""
     admin = policy.admin
-    return {*admin.freeze.groups, *admin.unfreeze.groups, *admin.change_quorum.groups}
+    changing = {group for quorum in admin.change_quorums.values() for group in quorum.groups}
+    return {*admin.freeze.groups, *admin.unfreeze.groups, *changing}
 
 
 def vetoing(policy: Policy) -> set[str]:
