@@ -27,8 +27,8 @@ TASKS = 64
 LONGEST_S = 0.15  # of load before a kill: some dozens of commits
 KILLS_PER_STORE = 5  # later kills find what earlier ones left; then a new store, so that looking stays fast
 START_S = 60.0
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload([__name__])  # imports once: a worker starts in milliseconds
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload([__name__, "tests.crash.node_kills"])  # imports once: a worker starts in milliseconds
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ def _kill_one(store: Path, turn: int, moments: random.Random) -> Path:
     """Start a writer, kill it, return the file of its acknowledgements."""
     acknowledged = store.with_name(f"acknowledged-{turn}")
     acknowledged.touch()
-    worker = _SERVER.Process(target=_work, args=(str(store), f"r{turn}", str(acknowledged)), daemon=True)
+    worker = SERVER.Process(target=_work, args=(str(store), f"r{turn}", str(acknowledged)), daemon=True)
     worker.start()
     if moments.random() < 0.8:  # the rest dies while it starts: in migrations and the check of its logs
         deadline = time.monotonic() + START_S
