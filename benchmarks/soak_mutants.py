@@ -66,6 +66,13 @@ class Outcome:
         return 100 * (self.killed + self.timed_out) / self.mutants
 
 
+_POLICY_TESTS = ("tests/unit/test_policy_*.py", "tests/unit/test_importers.py")
+
+
+def _policy(*modules: str) -> tuple[str, ...]:
+    return tuple(f"custody/policy/{module}.py" for module in modules)
+
+
 GROUPS = {
     group.name: group
     for group in (
@@ -84,7 +91,21 @@ GROUPS = {
             ("custody/signatures.py", "custody/sighash.py", "custody/finalise.py", "custody/updater.py"),
             ("tests/unit/test_signatures*.py", "tests/unit/test_sighash.py"),
         ),
-        Group("policy", ("custody/policy/*.py",), ("tests/unit/test_policy_*.py",)),
+        Group(
+            "policy_judging",
+            _policy("evaluate", "match", "budgets", "votes", "duties", "subject", "terms"),
+            (*_POLICY_TESTS, "tests/unit/test_decide*.py"),
+        ),
+        Group(
+            "policy_reading",
+            _policy("__init__", "document", "parse", "parse_match", "parse_rules", "words"),
+            _POLICY_TESTS,
+        ),
+        Group(
+            "policy_review",
+            _policy("diff", "implies", "lint", "dead", "places", "finding", "explain", "simulate"),
+            _POLICY_TESTS,
+        ),
         Group("decide", ("custody/decide.py",), ("tests/unit/test_decide*.py",)),
         Group(
             "approval",
