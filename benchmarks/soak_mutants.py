@@ -66,7 +66,13 @@ class Outcome:
         return 100 * (self.killed + self.timed_out) / self.mutants
 
 
-_POLICY_TESTS = ("tests/unit/test_policy_*.py", "tests/unit/test_importers.py")
+# What a decision is told and what it counts is seen by its matchers and budgets, so those tests are of both groups.
+_DECISION_TESTS = (
+    "tests/unit/test_decide*.py",
+    "tests/unit/test_policy_budgets.py",
+    "tests/unit/test_policy_reasons.py",
+)
+_POLICY_TESTS = ("tests/unit/test_policy_*.py", "tests/unit/test_importers.py", "tests/unit/test_credentials.py")
 
 
 def _policy(*modules: str) -> tuple[str, ...]:
@@ -94,7 +100,7 @@ GROUPS = {
         Group(
             "policy_judging",
             _policy("evaluate", "match", "budgets", "votes", "duties", "subject", "terms"),
-            (*_POLICY_TESTS, "tests/unit/test_decide*.py"),
+            (*_POLICY_TESTS, *_DECISION_TESTS),
         ),
         Group(
             "policy_reading",
@@ -106,7 +112,7 @@ GROUPS = {
             _policy("diff", "implies", "lint", "dead", "places", "finding", "explain", "simulate"),
             _POLICY_TESTS,
         ),
-        Group("decide", ("custody/decide.py",), ("tests/unit/test_decide*.py",)),
+        Group("decide", ("custody/decide.py",), (*_DECISION_TESTS, "tests/unit/test_policy_match.py")),
         Group(
             "approval",
             ("custody/approval.py", "custody/people.py"),

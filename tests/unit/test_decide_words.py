@@ -7,12 +7,27 @@ from typing import Any
 
 import pytest
 
-from custody.approval import Decision
-from custody.decide import Case, Deny, check_feerate, decide
+from custody.approval import Approval, Decision
+from custody.decide import Allow, Case, Decided, Deny, MessageCase, Need, check_feerate, decide, decide_message
 from custody.interval import Interval
+from custody.message import Message
 from custody.policy import Policy
 from custody.policy.document import Limits
-from tests.fakes.rules import NOW, approval, case, policy, withdrawal
+from custody.policy.subject import CoordinatorFacts
+from custody.policy.terms import MessageFormat
+from custody.statements import Kind, sign
+from tests.fakes.rules import (
+    DAY,
+    GENESIS,
+    NOW,
+    TREASURY,
+    approval,
+    case,
+    policy,
+    rule,
+    seed_of,
+    withdrawal,
+)
 
 RULES = policy()
 START, END = RULES.effective_from, RULES.not_after
@@ -124,3 +139,55 @@ LIMITS = Limits(
 def test_check_feerate_given_a_fee_at_its_bounds_says_which_one_it_crosses(fee: int, expected: str) -> None:
     """Least and most, each at both of its sides."""
     assert str(check_feerate(LIMITS, fee, 100)) == expected
+
+
+SAID = Message(GENESIS, "m-1", TREASURY, 0, "proof of funds", "alice", NOW - 9, NOW + DAY)
+TOLD = CoordinatorFacts(factors=frozenset({"otp"}))
+OF_MESSAGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "wallet": ({"wallet": {"names": ["treasury"]}}, {"wallet": {"names": ["vault"]}}),
+    "initiator": ({"initiator": {"users": ["alice"]}}, {"initiator": {"users": ["bob"]}}),
+    "hour": ({"time": {"hours": [8]}}, {"time": {"hours": [7, 9]}}),
+    "length": ({"message": {"max_len": 14}}, {"message": {"max_len": 13}}),
+    "session": ({"session": {"factors": ["otp"]}}, {"session": {"factors": ["passkey"]}}),
+}
+
+
+def said_of_message(match: dict[str, Any], time: Interval, *people: str) -> Decided:
+    """Return the decision on a message between `time` under an allow for all and a deny with `match`."""
+    rules = policy(
+        rule("speak", "allow", {"message": {"max_len": 99}}, operations=["message"]),
+        rule("probe", "deny", match, operations=["message"]),
+        rule("ask", "require", {}, {"approvals": {"group": "ops", "threshold": 1}}, operations=["message"]),
+    )
+    votes = [Approval(SAID.genesis, SAID.digest, Decision.APPROVE, person, NOW - 5, NOW + DAY) for person in people]
+    signed = tuple((vote, sign(Kind.APPROVAL, vote.to_json(), seed_of(vote.approver))) for vote in votes)
+    return decide_message(rules, MessageCase(SAID, MessageFormat.SIMPLE, signed, time, NOW, TOLD))
+
+
+@pytest.mark.parametrize("name", OF_MESSAGES)
+def test_decide_message_given_each_matcher_tells_it_the_fact(name: str) -> None:
+    """Rules see whose wallet, who asks, when, how long it is, and what the coordinator knows."""
+    holding, other = OF_MESSAGES[name]
+    now = Interval(NOW, NOW + 3_599)
+
+    found = said_of_message(holding, now, "bob")
+    assert isinstance(found, Deny)
+    assert [refused.code for refused in found.refusals] == ["RULE_DENIES"]
+    assert isinstance(said_of_message(other, now, "bob"), Allow)
+
+
+@pytest.mark.parametrize("now", [Interval(NOW - 1, NOW), Interval(NOW + 3_599, NOW + 3_600)])
+def test_decide_message_given_now_on_both_sides_of_an_hour_does_not_know_it(now: Interval) -> None:
+    """Both ends of now are told."""
+    found = said_of_message({"time": {"hours": [8]}}, now, "bob")
+
+    assert isinstance(found, Deny)
+    assert found.refused.code == "POLICY_FACT_MISSING"
+
+
+def test_decide_message_given_nobody_yet_does_not_name_the_initiator_among_those_who_could() -> None:
+    """Whoever asks does not agree with himself."""
+    found = said_of_message({"message": {"max_len": 1}}, Interval(NOW, NOW), "alice")
+
+    assert isinstance(found, Need)
+    assert [(missing.have, missing.could) for missing in found.missing] == [((), ("bob", "carol"))]

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from custody.decide import Allow, Case, Decided, Deny, Need, decide
+from custody.entries import Release
 from custody.interval import Interval
-from custody.policy.budgets import FamilySpend, families_of, longest_window_s
+from custody.policy.budgets import FamilySpend, Spent, families_of, longest_window_s, subject_of_release
+from custody.policy.subject import Subject
+from custody.units import Sats
 from custody.withdrawal import Relation, RelationKind, Withdrawal
 from tests.fakes.rules import (
     DAY,
@@ -118,11 +121,13 @@ def test_budget_given_its_own_family_counts_its_largest() -> None:
     assert not is_within(limit(max_sats=91_999), of)
 
 
-def test_budget_given_its_own_family_long_ago_counts_it_now() -> None:
-    """What is signed now is spent now, however old its first release is."""
-    of = case(families=(family(W, t=NOW - 10 * DAY),))
+@pytest.mark.parametrize("age", [DAY - 1, DAY, DAY + 1, 10 * DAY])
+def test_budget_given_its_own_family_long_ago_counts_it_now(age: int) -> None:
+    """What is signed now is spent now, once, however old its first release is."""
+    of = case(families=(family(W, t=NOW - age),))
 
     assert not is_within(limit(max_count=0), of)
+    assert is_within(limit(max_count=1), of)
 
 
 def test_budget_given_a_family_of_three_counts_its_largest_once() -> None:
@@ -186,6 +191,19 @@ def test_budget_given_two_initiators_in_a_family_counts_each_by_their_own_larges
 
     assert is_within(limit(max_sats=52_000 + 12_000, group_by=["initiator"]), of)
     assert not is_within(limit(max_sats=52_000 + 11_999, group_by=["initiator"]), of)
+
+
+def test_budget_given_an_org_that_somebody_left_counts_the_rest_of_his_family_above_him() -> None:
+    """A family begun by a leaver and gone on by alice costs her org its largest, and every other org what he asked."""
+    begun = other((EXCHANGE, 10_000), initiator="zoe")
+    of = case(families=(family(begun, superseding(begun, (EXCHANGE, 30_000))),))
+    others = case(withdrawal(initiator="dave"), families=of.families)
+    by_org: dict[str, Any] = {"group_by": ["org"]}
+
+    assert is_within(limit(max_sats=52_000 + 32_000, **by_org), of)
+    assert not is_within(limit(max_sats=52_000 + 31_999, **by_org), of)
+    assert is_within(limit(max_sats=52_000 + 12_000, **by_org), others)
+    assert not is_within(limit(max_sats=52_000 + 11_999, **by_org), others)
 
 
 def test_budget_given_a_match_counts_only_releases_it_speaks_of() -> None:
@@ -264,3 +282,91 @@ def test_budget_given_families_in_any_order_counts_the_same() -> None:
     of = case(families=families)
 
     assert judged(limit(max_count=4), of) == judged(limit(max_count=4), replace(of, families=families[::-1]))
+
+
+EVERY_LIMIT = [
+    rule(f"{'-'.join(by) or 'all'}-{measure.replace('_', '-')}", "limit", {}, {**then, "group_by": by} if by else then)
+    for by in ([], ["wallet"], ["initiator"], ["org"], ["destination"], ["org", "destination"])
+    for measure in ("max_sats", "max_count", "max_fee_sats")
+    for then in [{"window": "day", measure: 0, "on_exceed": "deny"}]
+]
+
+
+def history() -> list[tuple[Release, int]]:
+    """Return releases of five families with their T: some released again, by others, to others, smaller and larger."""
+    first = [withdrawal((EXCHANGE, 9_000 + n), withdrawal_id=f"w-{n}", initiator=who) for n, who in enumerate(WHO)]
+    found = [(release(w), NOW - DAY - 3 + n) for n, w in enumerate(first)]
+    for n, (payee, amount, who) in enumerate(
+        [(SUPPLIER, 20_000, "dave"), (EXCHANGE, 500, "bob"), (STRANGER, 7, "zoe")]
+    ):
+        again = superseding(first[n], (payee, amount), initiator=who, max_fee_sats=3_000 - n)
+        found.append((release(again, first[n].digest), NOW - 3 + n))
+    found.insert(6, (release(superseding(first[4], payments=()), first[4].digest), NOW - 2 * DAY))
+    return found
+
+
+WHO = ("alice", "bob", "dave", "zoe", "alice")
+AGAIN = ((SUPPLIER, 20_000, "dave"), (EXCHANGE, 500, "bob"), (STRANGER, 7, "zoe"))
+
+
+def test_spent_given_releases_one_by_one_counts_what_all_at_once_count() -> None:
+    """After each addition every drawer of every limit holds the same: over the window, at its edges, and for ever."""
+    rules = policy(*EVERY_LIMIT)
+    grown = Spent(rules)
+    for at, (added, t) in enumerate(history(), 1):
+        grown = grown.add(added, t)
+        families = families_of(history()[:at])
+        whole = Spent.of(rules, families)
+        drawers = {drawer for block in (*whole.blocks, *grown.blocks) for drawer in block.columns}
+
+        assert grown.families() == {found.family: found for found in families}
+        assert Spent(policy(), grown.blocks).under(rules).families() == grown.families()
+        for drawer in drawers:
+            for since in (None, NOW - DAY - 1, NOW - DAY, NOW - DAY + 1, NOW - 1, NOW):
+                assert grown.total(drawer, since) == whole.total(drawer, since), (at, drawer, since)
+    assert [block.size for block in grown.blocks] == [8, 1]
+
+
+def test_spent_given_the_same_rules_counts_nothing_anew() -> None:
+    """Under other rules it is counted again from its families, under its own it is itself."""
+    rules = policy(*EVERY_LIMIT)
+    spent = Spent.of(rules, families_of(history()))
+    other_rules = policy(*EVERY_LIMIT[:1])
+
+    assert spent.under(policy(*EVERY_LIMIT)) is spent
+    assert spent.under(other_rules) == Spent.of(other_rules, families_of(history()))
+    assert Spent.of(rules, ()).blocks == ()
+
+
+def test_subject_of_release_given_a_release_says_all_that_the_log_says() -> None:
+    """Size, script types and what was replaced are in no RELEASE: they stay unknown."""
+    asked = superseding(W, (EXCHANGE, 1), (SUPPLIER, 2))
+    found = replace(release(asked), change=((7, Sats(5)), (8, Sats(6)), (9, Sats(7))))
+
+    assert subject_of_release(found, NOW) == Subject(
+        wallet_id=asked.wallet_id,
+        initiator="alice",
+        payments=found.payments,
+        max_fee_sats=2_000,
+        relation=RelationKind.SUPERSEDES,
+        lo=NOW,
+        hi=NOW,
+        released=NOW,
+        fee_sats=1_000,
+        inputs=1,
+        outputs=5,
+        outpoints=frozenset(found.outpoints),
+        change_outputs=3,
+    )
+
+
+def test_budget_given_a_match_on_the_hour_goes_by_the_latest_release_of_the_family() -> None:
+    """A family is of the hour at which witnesses last saw it released."""
+    cap = limit({"time": {"hours": [7]}}, max_count=0)
+    first = other()
+    of = case(t_release=NOW - 1, families=(family(first, t=NOW - 1),))
+
+    assert not is_within(cap, of)
+    assert is_within(cap, case(t_release=NOW))
+    assert not is_within(limit({"time": {"hours": [7]}}, max_count=1), of)
+    assert is_within(limit({"time": {"hours": [7]}}, max_count=1), replace(of, families=(family(first, t=NOW),)))
