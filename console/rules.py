@@ -55,7 +55,7 @@ def _obligation_words(then: Obligations) -> str:
         words += [f"{', '.join(asked.include)} must sign"] if asked.include else []
         words += [f"{', '.join(asked.exclude)} must not sign"] if asked.exclude else []
     if then.delay is not None:
-        vetoes = ", ".join(f"{veto.threshold} of {veto.group}" for veto in then.delay.vetoes) or "nobody"
+        vetoes = ", ".join(f"{veto.threshold} of {veto.group}" for veto in then.delay.vetoes) or "anybody listed"
         words.append(f"waits {span(then.delay.seconds)}, may be vetoed by {vetoes}")
     words += ["a code is typed at each signer"] if then.local_conf else []
     return "; ".join(words)

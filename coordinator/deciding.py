@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coordinator.drafting import facts_of, watched_scripts
 from coordinator.parts import Parts
 from coordinator.session import Session
 from custody.approval import Approval, read_approval
-from custody.decide import Case, Decided, check_feerate, decide
+from custody.decide import Case, Decided, Deny, check_feerate, decide
+from custody.entries import StopStatement
 from custody.errors import Refused
 from custody.facts import Facts, check_matches, own_payees
 from custody.follow import State, family_of
@@ -66,7 +67,30 @@ async def judge_now(parts: Parts, session: Session, now: int) -> Judged | Refuse
         own_scripts=own_payees(facts, book),
         coordinator=await _told(parts, state, facts, book),
     )
-    return Judged(withdrawal, state, psbt, facts, approvals, decide(state.policy, case))
+    decision = decide(state.policy, case)
+    if not isinstance(decision, Deny) and (vetoed := state.vetoed_by(withdrawal, decision.delay.vetoes)):
+        return Refused("STOPPED", "no veto by as many as the rules say", f"vetoes by {', '.join(vetoed)}")
+    return Judged(withdrawal, state, psbt, facts, approvals, decision)
+
+
+async def stopped(parts: Parts, session: Session, now: int) -> Refused | None:
+    """Return STOPPED where the log ends the withdrawal: a reject, a cancel, or as many vetoes as the rules say."""
+    state, withdrawal = await parts.followed.state(now), read_withdrawal(session.withdrawal)
+    if stop := state.is_stopped(withdrawal):
+        return Refused("STOPPED", "no stop", f"{stop.cause.value} by {stop.by}")
+    if not state.vetoes_of(withdrawal):
+        return None
+    judged = await judge_now(parts, session, now)
+    return judged if isinstance(judged, Refused) and judged.code == "STOPPED" else None
+
+
+async def veto_ends(parts: Parts, session: Session, said: StopStatement, now: int) -> bool:
+    """Return whether the veto `said` ends the withdrawal with those in the log; where rules cannot tell, it does."""
+    judged = await judge_now(parts, session, now)
+    if isinstance(judged, Refused) or isinstance(judged.decision, Deny):
+        return True
+    state = replace(judged.state, stops=(*judged.state.stops, said))
+    return bool(state.vetoed_by(judged.withdrawal, judged.decision.delay.vetoes))
 
 
 async def _told(parts: Parts, state: State, facts: Facts, book: ScriptBook) -> CoordinatorFacts:

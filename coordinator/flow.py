@@ -12,7 +12,7 @@ from dataclasses import replace
 from coordinator import session as sessions
 from coordinator.asking import ask_signers
 from coordinator.chain.port import TxState
-from coordinator.deciding import Judged, asked_rightly, judge_now
+from coordinator.deciding import Judged, asked_rightly, judge_now, stopped, veto_ends
 from coordinator.drafting import draft, facts_of, read_client_psbt
 from coordinator.effects import Effect, around
 from coordinator.parts import Parts
@@ -116,9 +116,12 @@ async def stop(parts: Parts, signed: Signed) -> Held | Refused:
         is_cancel = said.cause is StopCause.CANCEL
         if is_cancel and said.by != withdrawal.initiator:
             return Refused("STOP_NOT_INITIATOR", withdrawal.initiator, said.by)
-        if state.is_stopped(withdrawal):
+        is_veto = said.cause is StopCause.VETO
+        if state.is_stopped(withdrawal) or (is_veto and said.by in state.vetoes_of(withdrawal)):
             return held  # for ever, at every signer: another word would only lengthen the log that they follow whole
         ended = sessions.cancel(held.value, now) if is_cancel else _rejected(held.value, now)
+        if is_veto and ended is not held.value and not await veto_ends(parts, held.value, said, now):
+            ended = held.value  # logged, and others of its group may join
         if isinstance(ended, Refused):
             return ended
         body = MoneyBody(EntryKind.STOP, Stop(said.withdrawal_digest, said.cause, said.by, signed.digest))
@@ -195,8 +198,8 @@ async def gather(parts: Parts, held: Held) -> Held | None:
     now = parts.clock.now()
     withdrawal = read_withdrawal(held.value.withdrawal)
     state = await parts.followed.state(now)
-    if stop := state.is_stopped(withdrawal):
-        return await _end(parts, held, Refused("STOPPED", "no stop", f"{stop.cause.value} by {stop.by}"), now)
+    if refused := await stopped(parts, held.value, now):
+        return await _end(parts, held, refused, now)
     if now >= withdrawal.expires_at:
         return await _end(parts, held, Refused("WITHDRAWAL_EXPIRED", f"before {withdrawal.expires_at}", str(now)), now)
     if state.is_frozen(now):

@@ -91,7 +91,7 @@ def is_moot(state: State, signed: Signed, now: int) -> bool:
     if signed.kind in _STOPS:
         said = read_stop(signed)
         told = [stop for stop in state.stops if stop.withdrawal_digest == said.withdrawal_digest]
-        return any(s.cause is not StopCause.CANCEL or (s.cause, s.by) == (said.cause, said.by) for s in told)
+        return any(s.cause is StopCause.REJECT or (s.cause, s.by) == (said.cause, said.by) for s in told)
     before = settled(state, now)
     after = settled(_logged(before, signed, now), now)
     return _frozen_ids(before) == _frozen_ids(after) and before.lifted == after.lifted

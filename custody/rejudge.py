@@ -33,6 +33,7 @@ from custody.once import pays_once
 from custody.people import verify_people
 from custody.policy import Policy
 from custody.policy.budgets import Spent
+from custody.policy.duties import Delay, Veto
 from custody.policy.match import leaves
 from custody.policy.terms import DestinationClass, DestinationTerm
 from custody.psbt import Psbt
@@ -143,7 +144,15 @@ def why_inadmissible(logged: Logged, bodies: Mapping[bytes, Body]) -> Refused:
     return found or Refused("RELEASE_MISMATCH", "a release that says what its withdrawal says", "another")
 
 
-def judge_again(logged: Logged, history: History, papers: Papers) -> Facts | Refused:
+@dataclass(frozen=True, slots=True)
+class Rejudged:
+    """What the transaction of a release that was rightly made does, and who might have vetoed it."""
+
+    facts: Facts
+    vetoes: tuple[Veto, ...]
+
+
+def judge_again(logged: Logged, history: History, papers: Papers) -> Rejudged | Refused:
     """Return what the transaction of an admissible release does, or why it should not have been made.
 
     Args:
@@ -181,14 +190,15 @@ def judge_again(logged: Logged, history: History, papers: Papers) -> Facts | Ref
         t_release=logged.t,
         own_scripts=own_payees(facts, book) if history.asks_for_own(policy) else None,
     )
-    refused = _judge_at(logged.t, case, state)
-    if refused is None or not logged.is_dated or logged.entry.time == logged.t:
-        return refused or facts
-    return facts if _judge_at(logged.entry.time, case, state) is None else refused
+    found = _judge_at(logged.t, case, state)
+    if isinstance(found, Refused) and logged.is_dated and logged.entry.time != logged.t:
+        again = _judge_at(logged.entry.time, case, state)
+        found = found if isinstance(again, Refused) else again
+    return found if isinstance(found, Refused) else Rejudged(facts, found.vetoes)
 
 
-def _judge_at(at: int, case: Case, state: State) -> Refused | None:
-    """Return what rules and payments so far say at `at` (UTC seconds)."""
+def _judge_at(at: int, case: Case, state: State) -> Delay | Refused:
+    """Return the wait that rules asked for, or what they and payments so far say against it at `at` (UTC seconds)."""
     decision = decide(state.policy, replace(case, time=Interval(at, at)))
     if isinstance(decision, Deny):
         return decision.refused
@@ -198,7 +208,7 @@ def _judge_at(at: int, case: Case, state: State) -> Refused | None:
     noticed = [t for digest, t in state.notices if digest == case.withdrawal.digest] if decision.delay.seconds else []
     if decision.delay.seconds and (not noticed or at < min(noticed) + decision.delay.seconds):
         return Refused("DELAY_RUNNING", f"a NOTICE {decision.delay.seconds} s before", "none as old")
-    return pays_once(case.withdrawal, case.facts, state, at)
+    return pays_once(case.withdrawal, case.facts, state, at) or decision.delay
 
 
 def _statements(

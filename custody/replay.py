@@ -40,7 +40,7 @@ from custody.follow import (
 from custody.genesis import Genesis, check_signed, parse_genesis
 from custody.key_times import keys_under, later_keys
 from custody.psbt import MAGIC, Psbt, parse
-from custody.rejudge import History, Logged, Papers, judge_again, why_inadmissible
+from custody.rejudge import History, Logged, Papers, Rejudged, judge_again, why_inadmissible
 from custody.signatures import is_signed, sighashes
 from custody.statements import Kind, Signed
 from custody.transaction import Transaction, parse_transaction
@@ -123,10 +123,10 @@ class _Final:
 
 @dataclass(slots=True)
 class _Found:
-    """What became of the releases of one transaction of one withdrawal. held: those that stand.  facts: of it."""
+    """What became of the releases of one transaction of one withdrawal. held: those that stand.  judged: the last."""
 
     held: list[Logged] = field(default_factory=list)
-    facts: Facts | None = None
+    judged: Rejudged | None = None
     faults: list[tuple[Logged, Refused]] = field(default_factory=list)
 
 
@@ -254,18 +254,18 @@ class _Replay:
             if released is None:
                 found.faults.append((logged, why_inadmissible(logged, self._export.bodies)))
                 continue
-            facts = self._judge(logged)
-            if isinstance(facts, Refused):
-                raise _Stopped(_violation(logged, facts))
+            judged = self._judge(logged)
+            if isinstance(judged, Refused):
+                raise _Stopped(_violation(logged, judged))
             self._history.add(released)
             if logged.is_dated:
                 found.held.append(logged)
-                found.facts = facts
+                found.judged = judged
             else:
                 found.faults.append((logged, Refused("ENTRY_TIME", f"a time near {logged.t}", str(entry.time))))
         self._waiting = []
 
-    def _judge(self, logged: Logged) -> Facts | Refused:
+    def _judge(self, logged: Logged) -> Rejudged | Refused:
         book = self._books.get(logged.release.wallet_id)
         if book is None:
             return Refused("WALLET_OTHER", "a wallet of this genesis", logged.release.wallet_id.hex())
@@ -286,15 +286,19 @@ class _Replay:
             faults = [refused for logged, refused in found.faults if logged.entry.event_size <= final.index]
             missing = Refused("RELEASE_MISSING", f"a release of {final.txid[::-1].hex()}", "none in front of its event")
             raise _Stopped(_final_violation(final, faults[0] if faults else missing))
-        refused = self._was_stopped(final) or self._was_frozen(final, held)
-        if refused := refused or self._check_signatures(final, held[0], found.facts):
+        judged = found.judged
+        facts = None if judged is None else judged.facts
+        refused = self._was_stopped(final, judged) or self._was_frozen(final, held)
+        if refused := refused or self._check_signatures(final, held[0], facts):
             raise _Stopped(_final_violation(final, refused))
 
-    def _was_stopped(self, final: _Final) -> Refused | None:
-        stops = tuple(stop for size, stop in self._stops if size <= final.index)
+    def _was_stopped(self, final: _Final, judged: Rejudged | None) -> Refused | None:
+        state = replace(self._state, stops=tuple(stop for size, stop in self._stops if size <= final.index))
         withdrawal = read_withdrawal(self._statements[final.withdrawal])
-        stop = replace(self._state, stops=stops).is_stopped(withdrawal)
-        return None if stop is None else Refused("STOPPED", "no stop", f"{stop.cause.value} by {stop.by}")
+        if stop := state.is_stopped(withdrawal):
+            return Refused("STOPPED", "no stop", f"{stop.cause.value} by {stop.by}")
+        vetoed = state.vetoed_by(withdrawal, () if judged is None else judged.vetoes)
+        return Refused("STOPPED", "no stop", f"vetoes by {', '.join(vetoed)}") if vetoed else None
 
     def _was_frozen(self, final: _Final, held: list[Logged]) -> Refused | None:
         """Return FROZEN where a freeze stood in front of every release and nothing ended it before the signatures."""

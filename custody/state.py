@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from custody.audit import Frontier
@@ -15,6 +15,7 @@ from custody.genesis import Genesis
 from custody.governing import Rules
 from custody.policy import Policy
 from custody.policy.budgets import Spent
+from custody.policy.duties import Veto
 from custody.statements import Signed
 from custody.withdrawal import RelationKind, Withdrawal
 
@@ -106,13 +107,36 @@ class State:
         return any(freeze.t is None or lo < freeze.t + LONE_FREEZE_SECONDS for freeze in self.freezes)
 
     def is_stopped(self, withdrawal: Withdrawal) -> StopStatement | None:
-        """Return the stop that ends `withdrawal`: a cancel by its initiator, or a reject or veto by anyone listed."""
+        """Return the stop that ends `withdrawal`: a cancel by its initiator, or a reject by anyone listed.
+
+        Whether vetoes end it, the rules that match it say: `vetoed_by`.
+        """
         for stop in self.stops:
-            if stop.withdrawal_digest != withdrawal.digest:
-                continue
-            if stop.cause is not StopCause.CANCEL or stop.by == withdrawal.initiator:
+            is_cancel = stop.cause is StopCause.CANCEL and stop.by == withdrawal.initiator
+            if stop.withdrawal_digest == withdrawal.digest and (is_cancel or stop.cause is StopCause.REJECT):
                 return stop
         return None
+
+    def vetoes_of(self, withdrawal: Withdrawal) -> tuple[str, ...]:
+        """Return who vetoed `withdrawal`, whatever that is worth; sorted."""
+        told = (s for s in self.stops if s.withdrawal_digest == withdrawal.digest and s.cause is StopCause.VETO)
+        return tuple(sorted({stop.by for stop in told}))
+
+    def vetoed_by(self, withdrawal: Withdrawal, vetoes: Iterable[Veto]) -> tuple[str, ...]:
+        """Return whose vetoes end `withdrawal`, or nobody.
+
+        Args:
+            withdrawal: what was asked.
+            vetoes: who may veto by the rules that matched it; where they name nobody, anyone listed may.
+        """
+        people, told = set(self.vetoes_of(withdrawal)), tuple(vetoes)
+        if not told:
+            return tuple(sorted(people))
+        for veto in told:
+            found = people & {member.name for member in self.policy.members(veto.group)}
+            if len(found) >= veto.threshold:
+                return tuple(sorted(found))
+        return ()
 
 
 def start(genesis: Genesis) -> State:

@@ -324,6 +324,8 @@ def policy_allows(case: Case) -> Refused | None:
     if not isinstance(decision, Allow):
         lack = decision.missing[0]
         return Refused("APPROVALS_MISSING", f"{lack.needed} more of {lack.of} by rule {lack.rule}", f"{len(lack.have)}")
+    if vetoed := case.state.vetoed_by(case.withdrawal, decision.delay.vetoes):
+        return Refused("STOPPED", "no veto by as many as the rules say", f"vetoes by {', '.join(vetoed)}")
     if decision.local_conf and case.withdrawal.digest not in case.confirmed:
         return Refused("LOCAL_CONF_MISSING", f"the code of this withdrawal, typed at {case.me.node}", "none")
     return delay_is_over(case, decision.delay) or cold_signed_first(case, decision.signers)

@@ -105,7 +105,7 @@ def reject(
 
 @app.command()
 def veto(context: typer.Context, withdrawal: Withdrawal, reason: Reason = "", yes: Yes = False) -> None:
-    """Veto a withdrawal: final, whatever others say."""
+    """Veto a withdrawal: once as many did as its rules say, it has ended for ever."""
     connected(context, lambda office: _end(office, withdrawal, "veto", reason, yes))
 
 
@@ -114,10 +114,12 @@ async def _end(office: Office, name: str, how: str, reason: str, yes: bool) -> N
     from console.cli.delivering import deliver
     from console.memory import load_memory, save_memory
     from console.showing import standing_lines, view_json
+    from console.views import Stage
 
     pen = await office.pen()
     digest, view = await _meant(office, name)
-    office.output.confirm(f"End it for ever by a {how} as {office.config.me}?", yes)
+    meant = "Veto it" if how == "veto" else "End it for ever by a reject"
+    office.output.confirm(f"{meant} as {office.config.me}?", yes)
     until = office.now + APPROVAL_SECONDS if view is None else view.withdrawal.expires_at
     stop = _stop(office, digest, how, until, pen)
     delivered = await deliver(office, stop, office.client.stop(stop, digest))
@@ -129,6 +131,8 @@ async def _end(office: Office, name: str, how: str, reason: str, yes: bool) -> N
     if (after := delivered.answer) is not None:
         value |= view_json(after, office.policy, office.now)
         lines = standing_lines(after, office.policy, office.now)
+        if how == "veto" and after.stage is not Stage.REJECTED:
+            lines.append("vetoed, but not ended: others of the group that its rules name must veto it too")
     value["delivery"] = delivered.to_json()
     office.output.done(value, "", *lines, *(delivered.lines() if delivered.is_done else ()))
 

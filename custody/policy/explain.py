@@ -48,7 +48,7 @@ def _obligation_lines(signers: SignersRequired, delay: Delay, local_conf: bool) 
     if signers.min_offline:
         lines.append(f"  offline nodes that sign first: {signers.min_offline}")
     if delay.seconds:
-        vetoes = ", ".join(f"{veto.threshold} of {veto.group}" for veto in delay.vetoes) or "nobody"
+        vetoes = ", ".join(f"{veto.threshold} of {veto.group}" for veto in delay.vetoes) or "anybody listed"
         lines.append(f"  waits {delay.seconds} s after its notice; may be vetoed by {vetoes}")
     if local_conf:
         lines.append("  a code is typed at each signer")

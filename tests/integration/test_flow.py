@@ -14,9 +14,10 @@ from coordinator.chain.port import TxState
 from coordinator.rpc.policies import Policies
 from coordinator.rpc.statements import write_signed
 from coordinator.session import Stage
+from coordinator.store.port import Change, MoneyBody
 from custody.approval import Approval, Decision
 from custody.audit import Log
-from custody.entries import EntryKind, Freeze, StopCause, Unfreeze, parse_entry
+from custody.entries import EntryKind, Freeze, Stop, StopCause, Unfreeze, parse_entry
 from custody.errors import ConflictError, Refused
 from custody.genesis import with_endorsement
 from custody.statements import Kind, Signed, endorse, sign
@@ -140,6 +141,53 @@ async def test_stop_said_twice_when_it_is_logged_then_is_logged_once(org: Organi
         assert not isinstance(await flow.stop(org.parts, veto), Refused)
 
     assert await kinds(org) == [EntryKind.STOP]
+
+
+@pytest.mark.parametrize("when", ["waiting", "signing"])
+async def test_veto_when_fewer_than_the_rules_say_then_goes_on(when: str, tmp_path: Path) -> None:
+    """Two of security may end it: one veto is logged and waits, the second ends it, before the release and after."""
+    veto = {"delay": {"seconds": 3600, "veto": {"group": "security", "threshold": 2}}}
+    cold = {"signers": {"min_offline": 1}}
+    large = {"amount": {"min_sats": 1_000_000}}
+    org = await organise(
+        genesis_of(PAY, rule("slow", "require", large, veto), rule("cold", "require", large, cold)), tmp_path
+    )
+    try:
+        asked = org.withdrawal(20_000_000)
+        assert await org.propose(asked) is Stage.APPROVING
+        if when == "signing":
+            org.clock.advance(3_600)
+            assert await org.run(asked) is Stage.SIGNING  # the cold node has not signed yet
+        before = (await org.session(asked)).stage
+        for person in ("dave", "dave", "carol"):
+            assert not isinstance(await flow.stop(org.parts, org.stop_of(asked, person, StopCause.VETO)), Refused)
+            assert await org.advance(asked) is before
+
+        ended = await flow.stop(org.parts, org.stop_of(asked, "bob", StopCause.VETO))
+
+        assert not isinstance(ended, Refused)
+        assert ended.value.stage is Stage.REJECTED
+        assert (await kinds(org)).count(EntryKind.STOP) == 3
+        assert not await org.parts.store.reserved(org.clock.now())
+    finally:
+        await close(org)
+
+
+async def test_veto_when_it_came_past_the_coordinator_then_ends_it_all_the_same(tmp_path: Path) -> None:
+    """Vetoes that a witness held count like those that were posted here, once as many are in the log."""
+    veto = {"delay": {"seconds": 3600, "veto": {"group": "security", "threshold": 2}}}
+    org = await organise(genesis_of(PAY, rule("slow", "require", {}, veto)), tmp_path)
+    try:
+        asked = org.withdrawal(20_000_000)
+        assert await org.propose(asked) is Stage.APPROVING
+        for person in ("dave", "bob"):
+            signed = org.stop_of(asked, person, StopCause.VETO)
+            said = MoneyBody(EntryKind.STOP, Stop(asked.digest, StopCause.VETO, person, signed.digest))
+            await org.parts.store.record(Change(org.clock.now(), money=(said,), bodies=(signed,)))
+
+        assert await org.advance(asked) is Stage.REJECTED
+    finally:
+        await close(org)
 
 
 async def test_stop_after_broadcast_when_logged_then_keeps_the_coins_held(org: Organisation) -> None:

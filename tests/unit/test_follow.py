@@ -19,6 +19,7 @@ from custody.entries import (
 )
 from custody.errors import CustodyError
 from custody.follow import LONE_FREEZE_SECONDS, State, advance, append, family_of, settled, start
+from custody.policy.duties import Veto
 from custody.statements import Kind, sign
 from tests.fakes.rules import NOW, seed_of
 from tests.world import WITNESS_SEED, World, make_genesis, supersedes
@@ -155,13 +156,13 @@ def test_unfreeze_of_another_id_then_lifts_nothing(world: World) -> None:
     [
         ("alice", StopCause.CANCEL, True),
         ("bob", StopCause.CANCEL, False),
-        ("bob", StopCause.VETO, True),
         ("carol", StopCause.REJECT, True),
-        ("mallory", StopCause.VETO, False),
+        ("mallory", StopCause.REJECT, False),
+        ("bob", StopCause.VETO, False),
     ],
 )
 def test_stop_then_counts_at_once_by_who_may(by: str, cause: StopCause, stops: bool, world: World) -> None:
-    """A cancel is the initiator's, a veto or reject anybody's who is listed; it needs no T to protect."""
+    """A cancel is the initiator's, a reject anybody's who is listed; it needs no T to protect. A veto: rules say."""
     asked = world.withdrawal()
     world.stop(asked, by, cause)
 
@@ -169,6 +170,39 @@ def test_stop_then_counts_at_once_by_who_may(by: str, cause: StopCause, stops: b
 
     assert (unsettled.is_stopped(asked) is not None) is stops
     assert unsettled.is_stopped(world.withdrawal(withdrawal_id="w-2")) is None
+
+
+TWO_OF_SECURITY, ONE_OF_ADMINS = Veto("security", 2), Veto("admins", 1)
+
+
+@pytest.mark.parametrize(
+    ("people", "vetoes", "by"),
+    [
+        ((), (TWO_OF_SECURITY,), ()),
+        (("bob",), (TWO_OF_SECURITY,), ()),
+        (("bob", "bob"), (TWO_OF_SECURITY,), ()),
+        (("bob", "carol"), (TWO_OF_SECURITY,), ()),
+        (("bob", "dave"), (TWO_OF_SECURITY,), ("bob", "dave")),
+        (("erin",), (TWO_OF_SECURITY, ONE_OF_ADMINS), ("erin",)),
+        (("carol",), (TWO_OF_SECURITY, ONE_OF_ADMINS), ()),
+        (("carol",), (), ("carol",)),
+        (("mallory",), (), ()),
+    ],
+)
+def test_vetoed_by_given_vetoes_counts_people_of_the_group(
+    people: tuple[str, ...], vetoes: tuple[Veto, ...], by: tuple[str, ...], world: World
+) -> None:
+    """As many different people of one of the groups that the rules name; where they name none, anybody listed."""
+    asked = world.withdrawal()
+    for at, person in enumerate(people):
+        world.now = NOW + at
+        world.stop(asked, person, StopCause.VETO)
+
+    state = world.state()
+
+    assert state.vetoed_by(asked, vetoes) == by
+    assert state.vetoed_by(world.withdrawal(withdrawal_id="w-2"), vetoes) == ()
+    assert state.is_stopped(asked) is None
 
 
 def _entries(world: World, entries: list[bytes], note: str = "") -> State:

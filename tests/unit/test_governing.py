@@ -388,7 +388,7 @@ def test_freeze_and_stop_by_who_came_with_rules_that_just_began_count() -> None:
     world.now = NOW + DAY
     world.freeze("zoe")
     asked = world.withdrawal()
-    world.stop(asked, "zoe", StopCause.VETO)
+    world.stop(asked, "zoe", StopCause.REJECT)
 
     assert [freeze.by for freeze in world.state().freezes] == ["zoe"]
     assert world.state().is_stopped(asked) is not None

@@ -111,11 +111,14 @@ def test_is_moot_given_an_unfreeze_is_moot_once_its_ids_are_lifted(world: World)
 
 
 def test_is_moot_given_a_stop_is_moot_once_the_withdrawal_is_stopped(world: World) -> None:
-    """One reject or veto of a withdrawal is enough; a cancel by somebody else than its initiator is not."""
+    """One reject is enough; a veto waits for others of its group; a cancel is its initiator's alone."""
     asked = world.withdrawal()
     veto = veto_by("bob", asked, NOW)
     world.stop(asked, "bob", StopCause.CANCEL)
     assert not is_moot(world.state(), veto, NOW)
+    world.stop(asked, "dave", StopCause.VETO)
+    assert not is_moot(world.state(), veto, NOW)
+    assert is_moot(world.state(), veto_by("dave", asked, NOW + 1), NOW)
     world.stop(asked, "carol", StopCause.REJECT)
     assert is_moot(world.state(), veto, NOW)
 

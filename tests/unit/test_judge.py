@@ -211,6 +211,37 @@ def test_judge_given_a_stop_in_the_log_refuses(world: World, by: str, cause: Sto
     assert code(judged(spend.bundle(index), world)) == "STOPPED"
 
 
+@pytest.mark.parametrize(
+    ("amount", "people", "said"),
+    [
+        (50_000, ("dave",), "Cleared"),  # no rule that matches names security; carol is of no group that may
+        (40_000_000, ("dave",), "Cleared"),
+        (40_000_000, ("dave", "carol"), "Cleared"),
+        (40_000_000, ("dave", "bob"), "STOPPED"),
+    ],
+)
+def test_judge_given_vetoes_below_their_threshold_clears(amount: int, people: tuple[str, ...], said: str) -> None:
+    """Two of security end a large withdrawal; one, or one of them and somebody else, do not."""
+    veto = {"delay": {"seconds": 60, "veto": {"group": "security", "threshold": 2}}}
+    small = {"delay": {"seconds": 60, "veto": {"group": "admins", "threshold": 1}}}
+    world = World(
+        make_genesis(
+            PAY,
+            rule("large", "require", {"amount": {"min_sats": 1_000_000}}, veto),
+            rule("small", "require", {"amount": {"max_sats": 999_999}}, small),
+        )
+    )
+    asked = world.withdrawal((EXCHANGE, amount))
+    world.notice(asked)
+    world.now += 60
+    spend = world.spend(asked)
+    index = spend.release()
+    for person in people:
+        world.stop(asked, person, StopCause.VETO)
+
+    assert code(judged(spend.bundle(index), world)) == said
+
+
 def test_judge_given_a_cancel_by_somebody_else_clears(world: World) -> None:
     """Only the initiator cancels: another's cancel counts nothing."""
     asked = world.withdrawal()

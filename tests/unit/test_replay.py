@@ -26,7 +26,13 @@ from tests.world import Spend, World, make_genesis, supersedes
 DUAL = rule("dual", "require", {"amount": {"min_sats": 1_000_000}}, {"approvals": {"group": "ops", "threshold": 1}})
 DAILY = rule("daily", "limit", {}, {"window": "day", "max_sats": 10_000_000, "on_exceed": "deny"})
 SLOW = rule("slow", "require", {"amount": {"min_sats": 3_000_000}}, {"delay": {"seconds": 3_600}})
-GENESIS: Genesis = make_genesis(PAY, DUAL, DAILY, SLOW)
+HELD_BACK = rule(
+    "held-back",
+    "require",
+    {"amount": {"min_sats": 900_000, "max_sats": 999_999}},
+    {"delay": {"seconds": 60, "veto": {"group": "security", "threshold": 2}}},
+)
+GENESIS: Genesis = make_genesis(PAY, DUAL, DAILY, SLOW, HELD_BACK)
 
 
 @dataclass
@@ -124,6 +130,15 @@ def test_replay_given_honest_log_finds_nothing() -> None:
     assert replay(honest().export()) is None
 
 
+@pytest.mark.parametrize("people", [("bob",), ("bob", "carol")])
+def test_replay_given_fewer_vetoes_than_the_rules_say_finds_nothing(people: tuple[str, ...]) -> None:
+    """One of security, or one and somebody of another group, end nothing."""
+    log = Recorded()
+    _vetoed(log, *people)
+
+    assert replay(log.export()) is None
+
+
 def test_replay_given_pruned_psbt_judges_by_the_entry() -> None:
     """A log whose event bodies were pruned is judged by its RELEASE entries."""
     export = honest().export()
@@ -202,6 +217,22 @@ def stopped(log: Recorded) -> None:
     log.finish(spend, transaction_of(spend, "alpha", "beta"))
 
 
+def vetoed(log: Recorded) -> None:
+    """Finish a withdrawal that as many vetoed as its rules say."""
+    _vetoed(log, "bob", "dave")
+
+
+def _vetoed(log: Recorded, *people: str) -> None:
+    spend = spend_of(log, (11, 900_000), coin=5, withdrawal_id="vetoed")
+    log.propose(spend)
+    log.world.notice(spend.asked)
+    log.world.now += 60
+    log.release(spend)
+    for person in people:
+        log.world.stop(spend.asked, person, StopCause.VETO)
+    log.finish(spend, transaction_of(spend, "alpha", "beta"))
+
+
 def frozen(log: Recorded) -> None:
     """Release and finish under a freeze."""
     log.world.freeze()
@@ -257,6 +288,7 @@ VIOLATIONS: dict[Callable[[Recorded], None], str] = {
     another_transaction: "RELEASE_MISMATCH",
     never_released: "RELEASE_MISSING",
     stopped: "STOPPED",
+    vetoed: "STOPPED",
     frozen: "FROZEN",
     back_dated: "ENTRY_TIME",
     one_key_twice: "SIGNATURES",
