@@ -10,6 +10,7 @@ for `test`, the programs of SYSTEM_PARTS.
 from __future__ import annotations
 
 import argparse
+import ctypes.util
 import fcntl
 import filecmp
 import hashlib
@@ -26,6 +27,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
+HWI_VENV = ROOT / ".venv-hwi"  # HWI needs an older protobuf than we do: it is another program, with its own packages
 LOCKS = ROOT / "deploy" / "locks"
 GENERATED = ROOT / "custody" / "v1"
 BASELINE = "tests/protos/baseline.binpb"
@@ -33,9 +35,11 @@ BASELINE = "tests/protos/baseline.binpb"
 OLDEST_PYTHON = (3, 11)  # what Debian 12 has; the locks are resolved from here upwards
 # dev first: it pins the others
 LOCK_SETS = ("dev", "build", "offline", "engine", "signer", "coordinator", "console", "demo")
+APART = ("hwi",)  # locked without regard to the others
 SUPERSETS = {"demo": ("demo", "dev"), "dev": ("dev",)}  # what may stand in for a set that is wanted
 # program -> Debian package: what tests run and no lock can hold
 SYSTEM_PARTS = {"electrum": "electrum", "ssh-keygen": "openssh-client"}
+SYSTEM_LIBRARIES = {"usb-1.0": "libusb-1.0-0"}  # the same for libraries: HWI looks for USB devices with this one
 USAGE_ERROR = 2
 
 
@@ -125,19 +129,25 @@ def ensure_system_parts() -> None:
 
     What fails is said and left in KEYTURN_MISSING_<PROGRAM>: the tests that need it fail with it, the others run.
     """
-    for program, package in SYSTEM_PARTS.items():
-        if shutil.which(program) or os.geteuid() != 0 or shutil.which("apt-get") is None:
+    wanted = {**SYSTEM_PARTS, **SYSTEM_LIBRARIES}
+    for program, package in wanted.items():
+        if is_there(program) or os.geteuid() != 0 or shutil.which("apt-get") is None:
             continue
         say(f"apt-get install {package}: tests run {program}")
         try:
             with (ROOT / "dev.py").open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # as in `ensure`
-                if shutil.which(program) is None:
+                if not is_there(program):
                     apt_install(package)
         except subprocess.CalledProcessError as error:
             reason = f"no {program}: exit code {error.returncode} from: {' '.join(error.cmd)}"
             say(reason)
             os.environ[f"KEYTURN_MISSING_{program.upper()}"] = reason
+
+
+def is_there(part: str) -> bool:
+    """Return whether a program of SYSTEM_PARTS or a library of SYSTEM_LIBRARIES is on this machine."""
+    return bool(ctypes.util.find_library(part) if part in SYSTEM_LIBRARIES else shutil.which(part))
 
 
 def apt_install(package: str) -> None:
@@ -161,6 +171,7 @@ def demo(arguments: argparse.Namespace) -> int:
 def test(arguments: argparse.Namespace) -> int:
     """Run the tests; what stands after `--` goes to pytest."""
     python = ensure("dev")
+    ensure("hwi", HWI_VENV)
     ensure_system_parts()
     return become(python, "pytest", arguments.rest)
 
@@ -213,17 +224,23 @@ def protos(_: argparse.Namespace) -> int:
     return 0
 
 
+def hwi(_: argparse.Namespace) -> int:
+    """Install the Hardware Wallet Interface into .venv-hwi and print its command."""
+    print(ensure("hwi", HWI_VENV).with_name("hwi"))
+    return 0
+
+
 def lock(arguments: argparse.Namespace) -> int:
     """Recompile deploy/locks from pyproject.toml; keeps today's versions unless --upgrade is given. Needs uv."""
     uv = shutil.which("uv", path=f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
     if uv is None:
         raise SetupError("lock needs uv, in .venv or on the PATH: `.venv/bin/python -m pip install uv`.")
-    for name in LOCK_SETS:
+    for name in (*LOCK_SETS, *APART):
         target = f"deploy/locks/{name}.txt"
         command = [uv, "pip", "compile", "--quiet", "--python-version", ".".join(map(str, OLDEST_PYTHON))]
         command += ["--universal", "--generate-hashes", "--no-annotate", "--no-header", "--no-emit-index-url"]
         command += ["--no-emit-find-links", "--extra", name, "pyproject.toml", "--output-file", target]
-        if name != "dev":  # one version of everything, whichever set is installed
+        if name not in ("dev", *APART):  # one version of everything, whichever set is installed
             command += ["--constraint", "deploy/locks/dev.txt"]
         if arguments.upgrade:
             command.append("--upgrade")
@@ -310,7 +327,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line of dev.py."""
     top = argparse.ArgumentParser(prog="dev.py", description="Demo, tests, checks and benchmarks.", allow_abbrev=False)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for function in (demo, test, check, bench, soak, protos, lock):
+    for function in (demo, test, check, bench, soak, hwi, protos, lock):
         summary = (function.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(function.__name__, help=summary, description=summary, allow_abbrev=False)
         command.set_defaults(function=function)

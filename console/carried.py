@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from console.devices.incoming import read_returned
 from console.files import read_file
 from custody.bundle import (
     MAX_BUNDLE_BYTES,
@@ -32,6 +33,11 @@ def read_psbt_file(path: Path) -> bytes:
         return from_base64(content.decode("ascii").strip())
     except UnicodeDecodeError as error:
         raise MalformedError("PSBT_MAGIC", f"expected a PSBT, binary or base64, in {path}") from error
+
+
+def read_returned_file(path: Path) -> bytes:
+    """Return what a signer of others gave back as a binary PSBT; it may have finished the transaction."""
+    return read_returned(read_file(path, _MAX_PSBT_FILE_BYTES))
 
 
 def read_answer_file(path: Path, genesis: Genesis) -> tuple[bytes, Answer]:

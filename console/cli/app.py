@@ -52,7 +52,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "signer": ("signers", "The signer nodes."),
     "bundle": ("couriers", "Carry bundles to offline nodes, and answers back."),
     "delta": ("couriers", "Carry log entries to an offline node that is behind."),
-    "psbt": ("couriers", "Carry PSBTs to third-party signers and back."),
+    "psbt": ("psbts", "Carry PSBTs to third-party signers and back."),
     "policy": ("policy", "The rules, what they say of a withdrawal, and their change."),
     "principal": ("principals", "Whose keys the rules list."),
     "audit": ("audit", "Verify and export the logs."),

@@ -1,4 +1,4 @@
-"""bundle, delta, psbt: documents that people carry to offline nodes and third-party signers, and back."""
+"""bundle, delta: documents that people carry to offline nodes, and back."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None)
 bundle = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Bundles to offline nodes, answers back.")
 delta = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Log entries to an offline node that is behind.")
-psbt = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="PSBTs to third-party signers and back.")
 app.add_typer(bundle, name="bundle")
 app.add_typer(delta, name="delta")
-app.add_typer(psbt, name="psbt")
 Withdrawal = Annotated[str, typer.Argument(metavar="DIGEST|ID")]
 Node = Annotated[str, typer.Option(help="Name of the node.")]
 Out = Annotated[Path, typer.Option(help="New file.")]
@@ -103,53 +101,6 @@ async def _export_delta(office: Office, node: str, size: int, out: Path) -> None
         {"files": files, "to_size": page.to_size},
         f"{node} has {page.to_size} entries after {', '.join(str(f) for f in files)}, in this order",
     )
-
-
-@psbt.command("export")
-def export_psbt(
-    context: typer.Context,
-    withdrawal: Withdrawal,
-    out: Out,
-    base64: Annotated[bool, typer.Option("--base64", help="As text instead of binary.")] = False,
-) -> None:
-    """Write the PSBT of a released withdrawal, with the signatures collected so far, for a third-party signer."""
-    connected(context, lambda office: _export_psbt(office, withdrawal, out, base64))
-
-
-async def _export_psbt(office: Office, name: str, out: Path, as_text: bool) -> None:
-    from base64 import b64encode
-
-    from console.files import write_new
-    from console.reading import believed
-    from custody.psbt import parse
-
-    view = await office.find(name)
-    raw = await office.client.export_psbt(view.digest)
-    txid = believed(lambda: parse(raw)).transaction.txid[::-1].hex()
-    write_new(out, b64encode(raw) if as_text else raw)
-    office.output.done(
-        {"file": str(out), "bytes": len(raw), "txid": txid, "digest": view.digest.hex()},
-        f"{len(raw):,} bytes in {out}, transaction {txid}",
-    )
-
-
-@psbt.command("import")
-def import_psbt(
-    context: typer.Context,
-    withdrawal: Withdrawal,
-    file: Annotated[Path, typer.Argument(help="The PSBT that came back, binary or base64.")],
-) -> None:
-    """Hand in a PSBT that a third-party signer signed; only its signatures are taken."""
-    connected(context, lambda office: _import_psbt(office, withdrawal, file))
-
-
-async def _import_psbt(office: Office, name: str, path: Path) -> None:
-    from console.carried import read_psbt_file
-
-    raw = read_psbt_file(path)
-    view = await office.find(name)
-    after = await office.client.import_psbt(view.digest, raw)
-    _done(office, after, f"{after.signed_count - view.signed_count} more key(s) signed")
 
 
 def _done(office: Office, after: WithdrawalView, said: str) -> None:

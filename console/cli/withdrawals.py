@@ -181,23 +181,14 @@ class OwnPsbt:
 def _own_psbt(office: Office, wish: Wish, wallet: GenesisWallet, state: State) -> OwnPsbt:
     """Read --psbt: every coin and change output is proven to be the wallet's own."""
     from console.carried import read_psbt_file
-    from console.refusal import RefusedHereError
-    from custody.errors import Refused
-    from custody.facts import ShapeLimits, read_facts
+    from console.proving import proven_facts
     from custody.psbt import parse, serialize
     from custody.signatures import without_signatures
     from custody.wallet import ScriptBook
 
     assert wish.psbt is not None  # noqa: S101 - the caller looked
     psbt = without_signatures(parse(read_psbt_file(wish.psbt)))
-    bounds = state.policy.limits
-    limits = ShapeLimits(
-        state.highest_change_index(wallet.wallet.wallet_id), bounds.change_floor_sats, bounds.change_max_outputs
-    )
-    facts = read_facts(psbt, ScriptBook(wallet.wallet), limits)
-    if isinstance(facts, Refused):
-        raise RefusedHereError(facts)
-    return OwnPsbt(serialize(psbt), facts)
+    return OwnPsbt(serialize(psbt), proven_facts(psbt, ScriptBook(wallet.wallet), state))
 
 
 @app.command()

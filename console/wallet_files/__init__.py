@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from console.plain import find_secret
 from console.wallet_files import bip388, bsms, caravan, coldcard, core, descriptors, electrum, specter
 from console.wallet_files.named import NamedWallet, load_json
 from custody.errors import MalformedError
+from custody.pasted import find_secret
 from custody.wallet import Network
 
 MAX_WALLET_FILE_BYTES = 64 * 1024  # 15 keys in the longest format are about 8 KiB

@@ -291,8 +291,14 @@ def test_psbt_goes_out_and_comes_back_signed(office: Desk, tmp_path: Path) -> No
     spend = Spend(world, world.withdrawal(), raw)
     back.write_bytes(serialize(with_signatures(parse(raw), spend.signatures("cold"))))
     imported = office.keyturn("alice", "psbt", "import", digest, str(back), "-o", "json")
-    assert (imported.code, imported.json["said"]) == (0, "1 more key(s) signed")
+    assert (imported.code, imported.json["said"]) == (0, "cold signed; not yet: alpha, beta")
     assert office.keyturn("alice", "psbt", "import", digest, str(out.with_name("none"))).code == 2
+    text = out.with_name("electrum.psbt")
+    ran = office.keyturn("alice", "psbt", "export", "foreign", "--device", "electrum", "--out", str(text))
+    assert ran.code == 0, ran.err
+    assert from_base64(text.read_text()) == raw
+    again = office.keyturn("alice", "psbt", "import", digest, str(back), "-o", "json")
+    assert (again.code, again.json["new"]) == (0, [])
     office.settle()
     assert stage(office, "foreign") == "broadcast"
 

@@ -12,6 +12,7 @@ import pytest
 import dev
 
 LOCK_NAMES = sorted(dev.LOCK_SETS)
+ALL_LOCKS = sorted((*dev.LOCK_SETS, *dev.APART))
 
 
 def pins(lock_set: str) -> dict[str, str]:
@@ -97,7 +98,7 @@ def test_benchmark_names_given_both_kinds_tells_them_apart(tmp_path: Path, monke
     assert dev.benchmark_names("soak_") == ["psbt"]
 
 
-@pytest.mark.parametrize("lock_set", LOCK_NAMES)
+@pytest.mark.parametrize("lock_set", ALL_LOCKS)
 def test_lock_names_no_place(lock_set: str) -> None:
     """A lock holds names, versions and hashes; where packages come from is the business of the machine."""
     text = (dev.LOCKS / f"{lock_set}.txt").read_text()
@@ -105,7 +106,7 @@ def test_lock_names_no_place(lock_set: str) -> None:
     assert not re.search(r"https?:|file:|@|^\s*(-i|-f|--(?!hash))", text, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("lock_set", LOCK_NAMES)
+@pytest.mark.parametrize("lock_set", ALL_LOCKS)
 def test_lock_gives_every_package_a_version_and_hashes(lock_set: str) -> None:
     """Each entry is name==version with at least one SHA-256, so that pip takes nothing else (ATK-134)."""
     entries = (dev.LOCKS / f"{lock_set}.txt").read_text().replace("\\\n", "").splitlines()
