@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from custody.backups import Making, check_backups, check_places
 from custody.canonical import Json, decode, encode, tagged_hash
 from custody.errors import MalformedError
 from custody.fields import Fields
@@ -33,6 +34,7 @@ class KeyRecord:
     """What one node says of the key it made: signed by the node's identity key.
 
     identity: 32 bytes, Ed25519.  key: `[fingerprint/path]xpub` as it stands in the descriptor.
+    making: the transcript of its ceremony; None where the node made its key alone and without a backup.
     """
 
     node: str
@@ -40,16 +42,18 @@ class KeyRecord:
     network: Network
     key: str
     made_at: int
+    making: Making | None = None
 
     def to_json(self) -> Json:
         """Return the statement that the node signs."""
-        return {
+        statement: dict[str, Json] = {
             "node": self.node,
             "identity": self.identity.hex(),
             "network": self.network.value,
             "key": self.key,
             "made_at": self.made_at,
         }
+        return statement if self.making is None else {**statement, "making": self.making.to_json()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,11 @@ class Slot:
     node: str | None
     admin: str | None = None
     record: Signed | None = None
+
+    @property
+    def making(self) -> Making | None:
+        """How the key was made, where its record says so."""
+        return None if self.record is None else read_key_record(self.record).making
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +127,7 @@ def read_key_record(signed: Signed) -> KeyRecord:
         network=_network(fields.text("network")),
         key=fields.text("key", 300),
         made_at=fields.time("made_at"),
+        making=Making.from_fields(fields.fields("making")) if fields.has("making") else None,
     )
     fields.done()
     if not signed.signed_by(record.identity):
@@ -269,18 +279,30 @@ def _check_agreement(genesis: Genesis) -> None:
         raise MalformedError("GENESIS_NODE", "expected a different identity key for each node")
 
 
+def check_ceremony(genesis: Genesis) -> None:
+    """Prove what whoever composes or signs a genesis asks beyond `parse_genesis`: each key in a place of its own.
+
+    Raises:
+        MalformedError: KEYS_ONE_PLACE, except in a demo.
+    """
+    if genesis.purpose is not Purpose.DEMO and (refused := check_places(genesis)):
+        raise MalformedError(refused.code, f"expected {refused.expected}, found {refused.found}")
+
+
 def check_production(genesis: Genesis, policy: Policy) -> None:
-    """Prove the numbers that a demo may ignore: f against colluding nodes, and no host with m keys.
+    """Prove the numbers that a demo may ignore: f against colluding nodes, no host and no holder with m keys.
 
     Args:
         genesis: whose wallets and purpose count.
         policy: its own rules, or a later version of them.
 
     Raises:
-        MalformedError: GENESIS_F or GENESIS_HOST.
+        MalformedError: GENESIS_F, GENESIS_HOST or BACKUPS_ONE_HOLDER.
     """
     if genesis.purpose is Purpose.DEMO:
         return
+    if refused := check_backups(genesis):
+        raise MalformedError(refused.code, f"expected {refused.expected}, found {refused.found}")
     roots = policy.roots
     witnessing = sum(1 for node in roots.nodes if node.witness_key is not None)
     for wallet in genesis.wallets:

@@ -19,6 +19,7 @@ _BASE58 = "[1-9A-HJ-NP-Za-km-z]"
 _SECRETS = (
     re.compile(f"[xtyzuvYZUV]prv{_BASE58}{{16,}}"),  # BIP-32 and SLIP-132 private keys
     re.compile(f"(?<![0-9A-Za-z])(?:[5KL]|[9c]){_BASE58}{{50,51}}(?![0-9A-Za-z])"),  # WIF
+    re.compile("(?i)AGE-SECRET-KEY-1[02-9a-z]{20,}"),  # age, which opens sealed backups
     re.compile("(?i)(?<![0-9a-z])ms1[02-9][0-9a-z]{40,}"),  # codex32 (BIP-93)
 )
 _WORDS = re.compile("[a-z]+")

@@ -21,6 +21,7 @@ MIN_PASSPHRASE_BYTES = 12  # below that, no key derivation helps
 MIN_MEMORY_KIB, MAX_MEMORY_KIB = 8 * 1024, 1024 * 1024  # 8 MiB..1 GiB: a forged file must not exhaust the machine
 MAX_PASSES, MAX_LANES = 16, 16
 SECRET_BYTES, SALT_BYTES, NONCE_BYTES, TAG_BYTES = 32, 16, 12, 16
+SEALED_SIZES = (16, SECRET_BYTES, 64)  # entropy of 12 words; a key, or entropy of 24; a seed of words
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def seal_secret(secret: bytearray, passphrase: bytearray, header: Header) -> byt
     """Return the document that seals `secret` under `passphrase`, which is wiped.
 
     Args:
-        secret: 32 bytes; stays the caller's.
+        secret: 16, 32 or 64 bytes; stays the caller's.
         passphrase: at least 12 bytes.
         header: with a salt and a nonce that were never used before.
 
@@ -78,7 +79,7 @@ def seal_secret(secret: bytearray, passphrase: bytearray, header: Header) -> byt
 
 
 def unseal_secret(raw: bytes | bytearray, passphrase: bytearray, schema: str) -> bytearray:
-    """Return the secret (32 bytes) sealed in `raw`; `passphrase` is wiped.
+    """Return the secret (16, 32 or 64 bytes) sealed in `raw`; `passphrase` is wiped.
 
     Raises:
         MalformedError: a FIELD_, NOT_ or SEAL_SCHEMA code: not a document of this schema.
@@ -110,8 +111,10 @@ def read_sealed(raw: bytes | bytearray, schema: str) -> tuple[Header, bytes]:
         fields.integer("lanes", 1, MAX_LANES),
     )
     header = Header(schema, hardness, fields.hex("salt", SALT_BYTES), fields.hex("nonce", NONCE_BYTES))
-    sealed = fields.hex("sealed", SECRET_BYTES + TAG_BYTES)
+    sealed = fields.hex("sealed")
     fields.done()
+    if len(sealed) - TAG_BYTES not in SEALED_SIZES:
+        raise MalformedError("FIELD_HEX", f"sealed secret: expected {SEALED_SIZES} bytes and a tag of {TAG_BYTES}")
     return header, sealed
 
 

@@ -34,6 +34,8 @@ class Kind(Enum):
     RECEIPT = "keyturn/receipt/v1"
     HELD = "keyturn/held/v1"
     POSSESSION = "keyturn/possession/v1"
+    DRILL = "keyturn/drill/v1"
+    ALIVE = "keyturn/alive/v1"
 
 
 @dataclass(frozen=True, slots=True)

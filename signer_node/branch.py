@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 from custody import curve
 from custody.bip32 import Tweaks
-from custody.errors import IntegrityError
 from custody.wallet import MAX_KEPT_SCRIPTS, Network
-from signer_node.seed import SEED_BYTES, account_path
+from signer_node.seed import account_path, check_size
 
 _MASTER = b"Bitcoin seed"  # BIP-32
 KEPT_ACCOUNTS = 8  # a node has one key; tests have more
@@ -83,13 +82,12 @@ class Branch:
 
 
 def branches(seed: bytearray, network: Network, numbers: tuple[int, ...]) -> tuple[Branch, ...]:
-    """Return the branches `numbers` of the account that `seed` (32 bytes) gives on `network`.
+    """Return the branches `numbers` of the account that `seed` (32 or 64 bytes) gives on `network`.
 
     Raises:
         IntegrityError: SEED_SIZE.
     """
-    if len(seed) != SEED_BYTES:
-        raise IntegrityError("SEED_SIZE", f"expected a seed of {SEED_BYTES} bytes, found {len(seed)}")
+    check_size(seed)
     digest = hmac.digest(_MASTER, seed, "sha512")
     secret, chain_code = digest[:32], digest[32:]
     for step in account_path(network):  # hardened, all of them

@@ -11,7 +11,7 @@ from pathlib import Path
 from custody import ed25519
 from custody.address import address_of
 from custody.errors import CustodyError, IntegrityError
-from custody.genesis import Genesis, KeyRecord, check_signed, node_identities, parse_genesis
+from custody.genesis import Genesis, KeyRecord, check_ceremony, check_signed, node_identities, parse_genesis
 from custody.statements import Endorsement, Kind, Signed, endorse, sign
 from signer_node.backends import make_key, open_backend
 from signer_node.backends.port import Access, VaultAccess
@@ -72,7 +72,9 @@ async def sign_genesis(config: NodeConfig, genesis: Genesis) -> Endorsement:
 
     Raises:
         IntegrityError: GENESIS_NOT_MINE.
+        MalformedError: KEYS_ONE_PLACE: two keys of one wallet on one machine or in one Vault.
     """
+    check_ceremony(genesis)
     await _check_mine(config, genesis)
     return endorse(Kind.GENESIS, genesis.signed.raw, identity_seed(config))
 

@@ -20,6 +20,7 @@ from custody.errors import IntegrityError
 from custody.wallet import Network
 
 SEED_BYTES = 32  # 256 bits, the strength of the curve's keys and of the hash that binds everything
+SEED_SIZES = (SEED_BYTES, 64)  # made here, or from seed words (BIP-39)
 PR_SET_DUMPABLE = 4  # prctl(2): also stops other processes of the same user from attaching
 
 Entropy = Callable[[int], bytes]
@@ -61,6 +62,12 @@ def wipe(secret: bytearray) -> None:
     secret[:] = bytes(len(secret))
 
 
+def check_size(seed: bytearray) -> None:
+    """Pass if `seed` has 32 or 64 bytes. Raises IntegrityError SEED_SIZE."""
+    if len(seed) not in SEED_SIZES:
+        raise IntegrityError("SEED_SIZE", f"expected a seed of 32 or 64 bytes, found {len(seed)}")
+
+
 def account_path(network: Network) -> tuple[int, ...]:
     """Return m/48h/COINh/0h/2h, the P2WSH multisig account of BIP-48; coin 0 on mainnet, else 1 (SLIP-44)."""
     coin = 0 if network.is_mainnet else 1
@@ -73,7 +80,7 @@ def account_key(seed: bytearray, network: Network) -> HDKey:
 
 
 def key_material(seed: bytearray, network: Network) -> KeyMaterial:
-    """Return what may be known of the key made from `seed` (32 bytes)."""
+    """Return what may be known of the key made from `seed` (32 or 64 bytes)."""
     xpub = account_key(seed, network).to_public().to_base58()
     return KeyMaterial(_master(seed, network).my_fingerprint, account_path(network), xpub)
 
@@ -85,7 +92,6 @@ def forbid_core_dumps() -> None:
 
 
 def _master(seed: bytearray, network: Network) -> HDKey:
-    if len(seed) != SEED_BYTES:
-        raise IntegrityError("SEED_SIZE", f"expected a seed of {SEED_BYTES} bytes, found {len(seed)}")
+    check_size(seed)
     versions = NETWORKS["main" if network.is_mainnet else "test"]
     return HDKey.from_seed(bytes(seed), version=versions["xprv"])

@@ -52,7 +52,7 @@ def compose(
     from console.files import write_new
     from console.pages import genesis_lines
     from custody.fields import check_name
-    from custody.genesis import GenesisWallet, Purpose, parse_genesis
+    from custody.genesis import GenesisWallet, Purpose, check_ceremony, parse_genesis
     from custody.genesis import compose as composed
     from custody.scripts import Template
     from custody.wallet import make_wallet, parse_key
@@ -66,6 +66,7 @@ def compose(
     filled = _filled(document, name, made.wallet_id, slots)
     purpose = Purpose.DEMO if demo else Purpose.PRODUCTION
     genesis = parse_genesis(composed(purpose, network, (GenesisWallet(name, made, slots),), filled))
+    check_ceremony(genesis)
     write_new(out, genesis.signed.to_bytes())
     _done(context, genesis, out, *genesis_lines(genesis), "", f"written to {out}; nobody signed it yet")
 
@@ -84,10 +85,12 @@ def sign(
     from console.pen import open_pen
     from console.refusal import refuse
     from custody.canonical import encode
+    from custody.genesis import check_ceremony
     from custody.statements import Kind
 
     called = invocation(context)
     found, config = read_genesis_file(genesis), called.config()
+    check_ceremony(found)
     pen = open_pen(config.key)
     if endorser_name(found, pen.key) != config.me:
         refuse("NOT_AN_ADMIN", f"a key of {config.me} in the admin groups of these rules", "another")

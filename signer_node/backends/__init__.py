@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -46,6 +46,26 @@ async def make_key(uri: str, access: Access, entropy: Entropy = os.urandom) -> K
         CustodyError: nothing is promised about a seed that was on its way; `Backend.public` tells.
     """
     return await asyncio.to_thread(_adapter(uri).make_key, uri, access, entropy)
+
+
+async def keep_seed(uri: str, access: Access, seed: bytearray) -> KeyMaterial:
+    """Keep a seed of words where `uri` says it lives, once, and return its public half.
+
+    Args:
+        uri: as for `open_backend`.
+        access: as for `make_key`.
+        seed: 64 bytes; stays the caller's.
+
+    Raises:
+        MalformedError: BACKEND_URI, or BACKEND_KEEPS_NONE: there every key is made where it lives.
+        ConflictError: SEED_EXISTS.
+    """
+    keep: Callable[[str, Access, bytearray], KeyMaterial] | None = getattr(_adapter(uri), "keep_seed", None)
+    if keep is None:
+        raise MalformedError(
+            "BACKEND_KEEPS_NONE", f"expected a backend that takes a seed, found {urlsplit(uri).scheme}"
+        )
+    return await asyncio.to_thread(keep, uri, access, seed)
 
 
 def _adapter(uri: str) -> Adapter:

@@ -64,17 +64,22 @@ def make_key(uri: str, access: Access, entropy: Entropy, hardness: Hardness = US
     """See the port. hardness: cheaper ones only in tests."""
     seed = new_seed(entropy)
     try:
-        write_private_once(_path_of(uri), seal(seed, _passphrase(access), os.urandom, hardness))
-        return key_material(seed, access.network)
+        return keep_seed(uri, access, seed, hardness)
     finally:
         wipe(seed)
+
+
+def keep_seed(uri: str, access: Access, seed: bytearray, hardness: Hardness = USUAL) -> KeyMaterial:
+    """Keep a seed that was made outside, once, and return its public half; `seed` stays the caller's."""
+    write_private_once(_path_of(uri), seal(seed, _passphrase(access), os.urandom, hardness))
+    return key_material(seed, access.network)
 
 
 def seal(seed: bytearray, passphrase: bytearray, entropy: Entropy, hardness: Hardness) -> bytes:
     """Return the file that seals `seed` under `passphrase`, which is wiped.
 
     Args:
-        seed: 32 bytes; stays the caller's.
+        seed: 32 or 64 bytes; stays the caller's.
         passphrase: at least 12 bytes.
         entropy: for salt and nonce.
         hardness: written into the file.
@@ -86,7 +91,11 @@ def seal(seed: bytearray, passphrase: bytearray, entropy: Entropy, hardness: Har
 
 
 def unseal(raw: bytearray, passphrase: bytearray) -> bytearray:
-    """Return the seed (32 bytes) sealed in `raw`; `passphrase` is wiped. Raises as `custody.sealing.unseal_secret`."""
+    """Return the seed (32 or 64 bytes) sealed in `raw`; `passphrase` is wiped.
+
+    Raises:
+        MalformedError, IntegrityError: as `custody.sealing.unseal_secret`.
+    """
     return unseal_secret(raw, passphrase, SCHEMA)
 
 

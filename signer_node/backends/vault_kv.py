@@ -69,13 +69,20 @@ def open_backend(uri: str, access: Access) -> VaultBackend:
 
 def make_key(uri: str, access: Access, entropy: Entropy) -> KeyMaterial:
     """See the port. Generated in this process, which never holds a token that could read it back."""
-    session, place = _open(uri, access)
     seed = new_seed(entropy)
+    try:
+        return keep_seed(uri, access, seed)
+    finally:
+        wipe(seed)
+
+
+def keep_seed(uri: str, access: Access, seed: bytearray) -> KeyMaterial:
+    """Keep a seed that was made outside, once, and return its public half; `seed` stays the caller's."""
+    session, place = _open(uri, access)
     try:
         place.store(seed)
         return key_material(seed, access.network)
     finally:
-        wipe(seed)
         session.close()
 
 
