@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from coordinator.drafting import facts_of, watched_scripts
+from coordinator.drafting import facts_of
 from coordinator.parts import Parts
 from coordinator.session import Session
+from coordinator.telling import told
 from custody.approval import Approval, read_approval
 from custody.decide import Case, Decided, Deny, check_feerate, decide
 from custody.entries import StopStatement
@@ -16,11 +17,8 @@ from custody.follow import State, family_of
 from custody.interval import Interval
 from custody.once import pays_once
 from custody.people import Ballot, check_approval, check_initiator
-from custody.policy.match import coordinator_only
-from custody.policy.subject import CoordinatorFacts
 from custody.psbt import Psbt
 from custody.statements import Signed
-from custody.wallet import ScriptBook
 from custody.withdrawal import Withdrawal, read_withdrawal
 
 
@@ -65,7 +63,7 @@ async def judge_now(parts: Parts, session: Session, now: int) -> Judged | Refuse
         family=family_of(state, withdrawal) or withdrawal.digest,
         time=Interval(now, now),
         own_scripts=own_payees(facts, book),
-        coordinator=await _told(parts, state, facts, book),
+        coordinator=await told(parts, state, session, facts, book, now),
     )
     decision = decide(state.policy, case)
     if not isinstance(decision, Deny) and (vetoed := state.vetoed_by(withdrawal, decision.delay.vetoes)):
@@ -91,23 +89,6 @@ async def veto_ends(parts: Parts, session: Session, said: StopStatement, now: in
         return True
     state = replace(judged.state, stops=(*judged.state.stops, said))
     return bool(state.vetoed_by(judged.withdrawal, judged.decision.delay.vetoes))
-
-
-async def _told(parts: Parts, state: State, facts: Facts, book: ScriptBook) -> CoordinatorFacts:
-    """Return what the coordinator alone can say, measured only where a rule asks.
-
-    What it does not keep (the session of whoever asked, how far the chain lags, zones) is not known: such rules deny.
-    """
-    if not any(coordinator_only(rule.match) for rule in state.policy.rules):
-        return CoordinatorFacts()
-    scripts = watched_scripts(book, state.highest_change_index(book.wallet.wallet_id))
-    coins = {coin.outpoint: coin for coin in await parts.chain.coins(tuple(scripts))}
-    tip = await parts.chain.height()
-    spent = [coins.get(outpoint) for outpoint in facts.outpoints]
-    return CoordinatorFacts(
-        wallet_sats=sum(coin.amount_sats for coin in coins.values()),
-        confirmations=min((0 if coin is None else tip - coin.height + 1 for coin in spent), default=None),
-    )
 
 
 def asked_rightly(parts: Parts, state: State, withdrawal: Withdrawal, signed: Signed, now: int) -> Refused | None:

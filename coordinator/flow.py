@@ -18,6 +18,7 @@ from coordinator.effects import Effect, around
 from coordinator.parts import Parts
 from coordinator.session import Session, Stage
 from coordinator.store.port import Change, Event, MoneyBody, Reservation, Versioned
+from coordinator.telling import HandedIn, remember
 from custody.approval import read_approval
 from custody.audit import Log, body_digest
 from custody.canonical import Json
@@ -39,8 +40,12 @@ Held = Versioned[Session]
 RELEASE_AGAIN_SECONDS = 300  # signers refuse a release that witnesses saw 10 min after the time it names: leave half
 
 
-async def propose(parts: Parts, signed: Signed, client_psbt: bytes | None = None) -> tuple[Held, bool] | Refused:
+async def propose(
+    parts: Parts, signed: Signed, client_psbt: bytes | None = None, handed_in: HandedIn | None = None
+) -> tuple[Held, bool] | Refused:
     """Take in what an initiator signed, once per (initiator, withdrawal_id); draft its transaction, hold its coins.
+
+    The call that hands it in first is kept where a rule asks for it.
 
     Returns:
         The session and whether it is new; or why it was not taken in (logged, and nothing else changed).
@@ -65,17 +70,20 @@ async def propose(parts: Parts, signed: Signed, client_psbt: bytes | None = None
     session = sessions.draft(sessions.propose(signed, now), psbt, now)
     state = await parts.followed.state(now)
     family = family_of(state, withdrawal) or withdrawal.digest
-    with around(parts.hook, Effect.PROPOSE):
-        held, committed = await parts.store.commit(
-            None,
-            session,
-            Change(
-                now,
-                events=(_event("withdrawal.proposed", withdrawal, bodies=_names(signed, psbt)),),
-                bodies=(signed, psbt),
-            ),
-            reserve=Reservation(_coins(session), family, withdrawal.expires_at),
-        )
+    async with parts.turns[withdrawal.digest]:  # whoever hands it in again changes nothing of what was kept
+        if handed_in is not None and await parts.store.load(withdrawal.digest) is None:
+            await remember(parts, withdrawal.digest, state.policy, handed_in)
+        with around(parts.hook, Effect.PROPOSE):
+            held, committed = await parts.store.commit(
+                None,
+                session,
+                Change(
+                    now,
+                    events=(_event("withdrawal.proposed", withdrawal, bodies=_names(signed, psbt)),),
+                    bodies=(signed, psbt),
+                ),
+                reserve=Reservation(_coins(session), family, withdrawal.expires_at),
+            )
     return held, committed.is_new
 
 

@@ -87,6 +87,11 @@ class EmbeddedChain:
         """See `Chain.height`."""
         return (await self.tip()).height
 
+    async def lag_blocks(self) -> int | None:
+        """See `Chain.lag_blocks`: every header is of a block that was made here."""
+        await self.tip()  # a closed chain knows nothing
+        return 0
+
     async def coins(self, scripts: Sequence[bytes]) -> tuple[ChainCoin, ...]:
         """See `Chain.coins`."""
         return await self._run(lambda: self._regtest.coins(scripts))

@@ -80,6 +80,10 @@ class Chain(Protocol):
         """Return the height of the tip; 0 is the genesis block. Trusted."""
         ...
 
+    async def lag_blocks(self) -> int | None:
+        """Return how many blocks the tip is behind the best known header; None where nobody can tell. Trusted."""
+        ...
+
     async def coins(self, scripts: Sequence[bytes]) -> tuple[ChainCoin, ...]:
         """Return the coins on `scripts` (scriptPubKeys) that the next block may spend, oldest first.
 

@@ -8,13 +8,14 @@ from typing import TypeVar
 
 from coordinator import flow
 from coordinator.parts import Parts
-from coordinator.rpc.identity import Context
+from coordinator.rpc.identity import Context, identity_of
 from coordinator.rpc.limits import exactly, page_size
 from coordinator.rpc.statements import read_signed, write_signed
 from coordinator.rpc.status import refuse
 from coordinator.rpc.views import add_decision, view_of
 from coordinator.session import Session, Stage
 from coordinator.store.port import Page, Versioned
+from coordinator.telling import HandedIn
 from custody.approval import read_approval
 from custody.errors import MalformedError, NotFoundError, Refused
 from custody.fields import check_name
@@ -38,14 +39,14 @@ class Withdrawals(withdrawal_pb2_grpc.WithdrawalServiceServicer):
 
     async def Propose(self, request: withdrawal_pb2.ProposeRequest, context: Context) -> withdrawal_pb2.ProposeResponse:
         """Take in a signed withdrawal."""
-        view, created = await shielded(self._propose(read_signed(request.withdrawal), None))
+        view, created = await shielded(self._propose(read_signed(request.withdrawal), None, context))
         return withdrawal_pb2.ProposeResponse(withdrawal=view, created=created)
 
     async def ProposePsbt(
         self, request: withdrawal_pb2.ProposePsbtRequest, context: Context
     ) -> withdrawal_pb2.ProposePsbtResponse:
         """Take in a signed withdrawal with the client's own PSBT."""
-        view, created = await shielded(self._propose(read_signed(request.withdrawal), request.psbt))
+        view, created = await shielded(self._propose(read_signed(request.withdrawal), request.psbt, context))
         return withdrawal_pb2.ProposePsbtResponse(withdrawal=view, created=created)
 
     async def GetWithdrawal(
@@ -90,8 +91,11 @@ class Withdrawals(withdrawal_pb2_grpc.WithdrawalServiceServicer):
         view = await shielded(stopped(self._parts, read_signed(request.stop)))
         return withdrawal_pb2.CancelWithdrawalResponse(withdrawal=view)
 
-    async def _propose(self, signed: Signed, psbt: bytes | None) -> tuple[withdrawal_pb2.Withdrawal, bool]:
-        proposed = await flow.propose(self._parts, signed, psbt)
+    async def _propose(
+        self, signed: Signed, psbt: bytes | None, context: Context
+    ) -> tuple[withdrawal_pb2.Withdrawal, bool]:
+        handed_in = HandedIn.over(identity_of(context).role.value, context.peer())
+        proposed = await flow.propose(self._parts, signed, psbt, handed_in)
         if isinstance(proposed, Refused):
             refuse(proposed)
         held, created = proposed

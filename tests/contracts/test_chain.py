@@ -61,6 +61,7 @@ async def fund_multisig(chain: MineableChain, coin: ChainCoin) -> ChainCoin:
 async def test_height_when_blocks_are_mined_then_counts_them(chain: MineableChain) -> None:
     """Height starts at the genesis block, and the tip is the last mined block."""
     assert await chain.height() == 0
+    assert await chain.lag_blocks() == 0
 
     hashes = await chain.mine(3, OPEN)
 
@@ -312,5 +313,7 @@ async def test_calls_when_closed_then_unavailable(chain: EmbeddedChain) -> None:
     await chain.close()
     await chain.close()
 
+    with pytest.raises(UnavailableError, match="CHAIN_CLOSED"):
+        await chain.lag_blocks()
     with pytest.raises(UnavailableError, match="CHAIN_CLOSED"):
         await chain.height()
