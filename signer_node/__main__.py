@@ -146,7 +146,7 @@ def _delta(args: argparse.Namespace) -> int:
 def _export_log(args: argparse.Namespace) -> int:
     config = load_config(args.config)
     genesis = ceremony.pinned(config).genesis
-    followed = Followed(config.state / "followed.log", genesis)
+    followed = Followed(config.state / ceremony.FOLLOWED_FILE, genesis)
     offline.write_carried(args.out, followed.deltas())
     return _print({"node": config.name, "size": followed.state.size})
 

@@ -6,6 +6,7 @@ Nothing here listens to a network. What people compare between machines are the 
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from custody import ed25519
@@ -13,15 +14,17 @@ from custody.address import address_of
 from custody.errors import CustodyError, IntegrityError
 from custody.genesis import Genesis, KeyRecord, check_ceremony, check_signed, node_identities, parse_genesis
 from custody.statements import Endorsement, Kind, Signed, endorse, sign
-from signer_node.backends import make_key, open_backend
+from signer_node.backends import make_key, open_backend, pin_genesis
 from signer_node.backends.port import Access, VaultAccess
 from signer_node.backends.private_file import passphrase_from_file, wrapped_from_file
 from signer_node.config import NodeConfig, VaultConfig
+from signer_node.followed import followed_since
 from signer_node.judge import Pinned
 from signer_node.records import write_once
 
 IDENTITY_FILE = "identity.key"
 GENESIS_FILE = "genesis.json"
+FOLLOWED_FILE = "followed.log"
 _MAX_GENESIS_BYTES = 4 * 1024 * 1024  # 64 wallets with records and one rules document are under 1 MiB
 
 
@@ -30,6 +33,7 @@ def access_of(config: NodeConfig, vault: VaultConfig | None) -> Access:
     return Access(
         node=config.name,
         network=config.network,
+        history=partial(followed_since, config.state / FOLLOWED_FILE),
         passphrase=None if config.passphrase is None else passphrase_from_file(config.passphrase),
         vault=None
         if vault is None
@@ -91,11 +95,13 @@ async def pin(config: NodeConfig, genesis: Genesis, typed_hash: bytes) -> None:
         IntegrityError: GENESIS_HASH (other than typed), GENESIS_NOT_MINE, FILE_EXISTS (pinned already).
         MalformedError: GENESIS_UNSIGNED.
     """
-    # Plan: 1 it is what people compared · 2 everybody signed it · 3 my own key is in it · 4 write once.
+    # Plan: 1 it is what people compared · 2 everybody signed it · 3 my own key is in it · 4 a backend that judges for
+    #       itself pins it first: another genesis pinned there ends the ceremony here · 5 write once.
     if genesis.hash != typed_hash:
         raise IntegrityError("GENESIS_HASH", f"expected {typed_hash.hex()}, found {genesis.hash.hex()}")
     check_signed(genesis)
     await _check_mine(config, genesis)
+    await pin_genesis(config.backend, access_of(config, config.keysmith), genesis)
     write_once(config.state / GENESIS_FILE, genesis.signed.to_bytes())
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from custody.canonical import decode, encode
+from custody.canonical import Json, decode, encode
 from custody.errors import IntegrityError
 from custody.fields import Fields
 from custody.once import OwnSignature
@@ -48,16 +48,7 @@ class Journal:
         raw = encode(
             {
                 "high_water": max(self.high_water, cleared.lo),
-                "signed": [
-                    {
-                        "withdrawal_digest": c.withdrawal_digest.hex(),
-                        "family": c.family.hex(),
-                        "txid": c.txid[::-1].hex(),
-                        "release_index": c.release_index,
-                        "outpoints": [str(outpoint) for outpoint in sorted(c.outpoints)],
-                    }
-                    for c in own
-                ],
+                "signed": [own_to_json(c) for c in own],
             }
         )
         self._file.append(raw)
@@ -71,9 +62,23 @@ class Journal:
         fields = Fields(decode(raw), "journal")
         self.high_water = max(self.high_water, fields.time("high_water"))
         for item in fields.items("signed", 1):
-            signed = Fields(item, "signed")
-            outpoints = frozenset(OutPoint.parse(str(text)) for text in signed.items("outpoints"))
-            own = OwnSignature(
-                signed.hex("withdrawal_digest", 32), signed.hex("family", 32), signed.hex("txid", 32)[::-1], outpoints
-            )
-            self.signed = (*self.signed, own)
+            self.signed = (*self.signed, own_from_fields(Fields(item, "signed")))
+
+
+def own_to_json(cleared: Cleared) -> Json:
+    """Return what a signer keeps of a transaction that it signs."""
+    return {
+        "withdrawal_digest": cleared.withdrawal_digest.hex(),
+        "family": cleared.family.hex(),
+        "txid": cleared.txid[::-1].hex(),
+        "release_index": cleared.release_index,
+        "outpoints": [str(outpoint) for outpoint in sorted(cleared.outpoints)],
+    }
+
+
+def own_from_fields(fields: Fields) -> OwnSignature:
+    """Read `own_to_json` back."""
+    outpoints = frozenset(OutPoint.parse(str(text)) for text in fields.items("outpoints"))
+    return OwnSignature(
+        fields.hex("withdrawal_digest", 32), fields.hex("family", 32), fields.hex("txid", 32)[::-1], outpoints
+    )

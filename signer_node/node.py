@@ -14,7 +14,7 @@ from custody.signatures import InputSignature
 from custody.statements import Kind, Signed, sign
 from custody.wallet import ScriptBook
 from custody.withdrawal import read_withdrawal
-from signer_node.backends.port import Backend
+from signer_node.backends.port import Backend, BackendRefused
 from signer_node.checking import Checking
 from signer_node.clock import Clock
 from signer_node.effects import Effect, Hook, around, no_hook
@@ -161,8 +161,11 @@ class Node:
     async def _sign(self, bundle: Bundle, cleared: Cleared) -> Answer:
         with around(self._hook, Effect.JOURNAL):
             self._journal.record(cleared)
-        with around(self._hook, Effect.SIGN):
-            signatures = await self._backend.sign(cleared)
+        try:
+            with around(self._hook, Effect.SIGN):
+                signatures = await self._backend.sign(cleared)
+        except BackendRefused as said:
+            return self._answer(bundle, _NO_TXID, said.refused)
         await self._check_own(cleared, signatures)
         return self._answer(bundle, cleared.txid, signatures)
 

@@ -11,7 +11,7 @@ from custody.bundle import MAX_BUNDLE_BYTES, Answer, Bundle
 from custody.errors import MalformedError
 from signer_node.backends import open_backend
 from signer_node.backends.port import Backend
-from signer_node.ceremony import access_of, identity_seed, pinned
+from signer_node.ceremony import FOLLOWED_FILE, access_of, identity_seed, pinned
 from signer_node.clock import Clock
 from signer_node.config import NodeConfig
 from signer_node.effects import Effect, Hook, around, no_hook
@@ -50,7 +50,7 @@ def open_node(
         inbox: where it is open already.
     """
     me = pinned(config)
-    followed = Followed(config.state / "followed.log", me.genesis)
+    followed = Followed(config.state / FOLLOWED_FILE, me.genesis)
 
     def confirm(bundle: Bundle, cleared: Cleared) -> bool:
         return ask is not None and ask(review(bundle, followed.state, cleared.release))

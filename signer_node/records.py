@@ -57,6 +57,15 @@ class RecordFile:
         os.close(self._file)
 
 
+def read_records(path: Path) -> tuple[bytes, ...]:
+    """Return the whole records in `path`, which another part of this process may have open; none where it is missing.
+
+    Raises:
+        IntegrityError: RECORDS_DAMAGED.
+    """
+    return _read_all(path.read_bytes(), path)[0] if path.exists() else ()
+
+
 def _read_all(raw: bytes, path: Path) -> tuple[tuple[bytes, ...], int]:
     """Return the whole records and where they end; an incomplete last one is left out."""
     records, at = [], 0

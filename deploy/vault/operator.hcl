@@ -22,6 +22,9 @@ path "auth/token/renew-self" {
 path "keyturn/*" {
   capabilities = ["deny"]
 }
+path "keyturn-*" {
+  capabilities = ["deny"]
+}
 path "transit/keys/+/config" {
   capabilities = ["deny"]
 }

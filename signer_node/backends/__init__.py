@@ -13,11 +13,13 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from custody.errors import MalformedError
-from signer_node.backends.port import Access, Adapter, Backend
+from custody.genesis import Genesis
+from signer_node.backends.port import Access, Adapter, Backend, Judging
 from signer_node.seed import Entropy, KeyMaterial
 
 SCHEMES: Mapping[str, str] = {
     "sealed-file": "signer_node.backends.sealed_file",
+    "vault-engine": "signer_node.backends.vault_engine",
     "vault-kv": "signer_node.backends.vault_kv",
     "vault-transit": "signer_node.backends.vault_transit",
 }
@@ -66,6 +68,23 @@ async def keep_seed(uri: str, access: Access, seed: bytearray) -> KeyMaterial:
             "BACKEND_KEEPS_NONE", f"expected a backend that takes a seed, found {urlsplit(uri).scheme}"
         )
     return await asyncio.to_thread(keep, uri, access, seed)
+
+
+async def pin_genesis(uri: str, access: Access, genesis: Genesis) -> None:
+    """Pin `genesis` on the backend too, where it judges for itself; the others have no root to pin.
+
+    Args:
+        uri: as for `open_backend`.
+        access: that of a keysmith.
+        genesis: what this node is about to pin itself.
+
+    Raises:
+        ConflictError: GENESIS_PINNED: another one is pinned there.
+        IntegrityError: what the backend finds wrong with it, by code.
+    """
+    adapter = _adapter(uri)
+    if isinstance(adapter, Judging):
+        await asyncio.to_thread(adapter.pin_genesis, uri, access, genesis)
 
 
 def _adapter(uri: str) -> Adapter:

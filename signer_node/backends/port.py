@@ -7,14 +7,15 @@ no way through this port to a key, to a seed, or to a signature over a digest of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
-from custody.errors import CustodyError
+from custody.errors import CustodyError, Refused
+from custody.genesis import Genesis
 from custody.signatures import InputSignature
 from custody.wallet import Network
 from signer_node.seed import Entropy, KeyMaterial
@@ -26,6 +27,7 @@ class Cleared(Protocol):
     digests: 32 bytes each, BIP-143 or BIP-341 sighash per input.  paths: (branch, index) per input.
     pubkeys: this node's key in that input's script: 33 bytes each, compressed, to sign by ECDSA; or 32 bytes each,
         x-only, to sign by BIP-340.
+    withdrawal_digest: 32 bytes.  raw_bundle: what was judged, whole, for a backend that judges it again.
     """
 
     @property
@@ -36,6 +38,12 @@ class Cleared(Protocol):
 
     @property
     def pubkeys(self) -> tuple[bytes, ...]: ...  # noqa: D102
+
+    @property
+    def withdrawal_digest(self) -> bytes: ...  # noqa: D102
+
+    @property
+    def raw_bundle(self) -> bytes: ...  # noqa: D102
 
 
 class State(Enum):
@@ -58,6 +66,18 @@ class BackendState:
     detail: str = ""
 
 
+class BackendRefused(Exception):
+    """A backend that judges for itself says no to what the node cleared: an answer, not a breakage.
+
+    Attributes:
+        refused: why.
+    """
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(str(refused))
+        self.refused = refused
+
+
 class Backend(Protocol):
     """One key. `async with` it while the node runs: that keeps its login fresh and gives it back at the end."""
 
@@ -69,6 +89,7 @@ class Backend(Protocol):
 
         Raises:
             CustodyError: no signature was released; `state_of` says what it means.
+            BackendRefused: no signature was released, and none will be for this bundle as things stand.
         """
 
     async def public(self) -> KeyMaterial:
@@ -103,12 +124,14 @@ class Access:
     """What opening a backend needs beyond its URI. No secret stands in it, only where to ask for one.
 
     passphrase: for sealed-file; gives a new bytearray that the backend wipes.  vault: for vault-*.
+    history: gives deltas of what the node followed from a size on, for vault-engine, which follows for itself.
     """
 
     node: str
     network: Network
     passphrase: Callable[[], bytearray] | None = None
     vault: VaultAccess | None = None
+    history: Callable[[int], Iterable[bytes]] | None = None
 
 
 class Adapter(Protocol):
@@ -125,6 +148,18 @@ class Adapter(Protocol):
         """
 
 
+@runtime_checkable
+class Judging(Protocol):
+    """What a module offers beside `Adapter` where its backend judges for itself and so has a root of its own."""
+
+    def pin_genesis(self, uri: str, access: Access, genesis: Genesis) -> None:
+        """Make `genesis` the backend's root for ever; blocks. access: a keysmith's, as for `make_key`.
+
+        Raises:
+            ConflictError: GENESIS_PINNED: another one is.
+        """
+
+
 STATES: Mapping[str, State] = {
     "VAULT_SEALED": State.SEALED,
     "VAULT_NOT_INITIALISED": State.SEALED,
@@ -136,6 +171,7 @@ STATES: Mapping[str, State] = {
     "VAULT_LOGIN_REFUSED": State.DENIED,
     "VAULT_NO_CREDENTIAL": State.DENIED,
     "VAULT_ENGINE_DOWN": State.ENGINE_DOWN,
+    "ENGINE_BEHIND": State.UNREACHABLE,
     "VAULT_CLOCK": State.CLOCK,
 }
 

@@ -31,7 +31,7 @@ def sign_and_drop(fetch: Callable[[], bytearray], network: Network, cleared: Cle
             node: a swapped seed, or a wallet that is not ours), SIGNATURE_WRONG (the two libraries disagree).
         CustodyError: whatever `fetch` raises.
     """
-    _check_shape(cleared)
+    check_shape(cleared)
     seed = fetch()
     try:
         keys = branches(seed, network, BRANCHES)
@@ -77,7 +77,8 @@ def public_and_drop(fetch: Callable[[], bytearray], network: Network) -> KeyMate
         wipe(seed)
 
 
-def _check_shape(cleared: Cleared) -> None:
+def check_shape(cleared: Cleared) -> None:
+    """Refuse (CLEARED_SHAPE) what no judge makes."""
     count = len(cleared.digests)
     if not count or len(cleared.paths) != count or len(cleared.pubkeys) != count:
         found = f"{count} digests, {len(cleared.paths)} paths, {len(cleared.pubkeys)} keys"

@@ -18,10 +18,12 @@ from custody.canonical import decode, encode
 from custody.errors import ConflictError, CustodyError, IntegrityError
 from custody.wallet import Network
 from signer_node.backends import signing
-from signer_node.backends.port import Backend, State
+from signer_node.backends.port import Backend, BackendRefused, State
 from signer_node.branch import Branch, branches
+from signer_node.judge import Cleared
 from tests.contracts.conftest import PASSPHRASE, SEED, Place
 from tests.fakes.cleared import ClearedInputs, cleared, descriptor_key, schnorr_by_wally, taproot
+from tests.fakes.today import Today
 from tests.fakes.vault_nodes import VaultNode
 
 OTHER = bytes(range(7, 39))
@@ -29,7 +31,7 @@ OTHER = bytes(range(7, 39))
 
 async def test_sign_when_all_is_cleared_gives_one_valid_signature_per_input(place: Place) -> None:
     """Signatures come in input order, by our key, over the cleared digest, with SIGHASH_ALL."""
-    asked = cleared(SEED, 5)
+    asked = place.asked(5)
 
     signed = await place.open().sign(asked)
 
@@ -40,11 +42,11 @@ async def test_sign_when_all_is_cleared_gives_one_valid_signature_per_input(plac
         assert curve.ecdsa_verify(pubkey, digest, one.signature[:-1])
 
 
-async def test_sign_when_keys_are_x_only_gives_bip340_signatures(place: Place) -> None:
+async def test_sign_when_keys_are_x_only_gives_bip340_signatures(seed_place: Place) -> None:
     """64 bytes each, no sighash byte; what a third library makes of the same secret, byte for byte."""
     asked = taproot(cleared(SEED, 5))
 
-    signed = await place.open().sign(asked)
+    signed = await seed_place.open().sign(asked)
 
     assert [(one.input_index, one.pubkey) for one in signed] == list(enumerate(asked.pubkeys))
     for one, path, digest in zip(signed, asked.paths, asked.digests, strict=True):
@@ -54,21 +56,31 @@ async def test_sign_when_keys_are_x_only_gives_bip340_signatures(place: Place) -
 
 async def test_sign_when_repeated_gives_the_same_bytes(place: Place) -> None:
     """Also side by side, from one backend and from a new one."""
-    backend, again = place.open(), place.open()
-    first, *others = await asyncio.gather(*(one.sign(cleared(SEED)) for one in (backend, backend, again)))
+    backend, again, asked = place.open(), place.open(), place.asked(3)
+    first, *others = await asyncio.gather(*(one.sign(asked) for one in (backend, backend, again)))
 
     assert others == [first, first]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("asked", [cleared(SEED, 4), taproot(cleared(SEED, 4))], ids=["ecdsa", "schnorr"])
-async def test_sign_when_the_seed_is_the_same_gives_the_same_bytes_from_every_backend(
-    file_place: Place, kv_place: Place, transit_place: Place, asked: ClearedInputs
+@pytest.mark.parametrize("node", ["good", "taproot"], ids=["ecdsa", "schnorr"])
+async def test_sign_when_the_bundle_is_the_same_gives_the_same_bytes_from_every_backend(
+    file_place: Place,
+    kv_place: Place,
+    transit_place: Place,
+    engine_place: Place,
+    today: Today,
+    taproot_today: Today,
+    node: str,
 ) -> None:
-    """Where a key lives changes nothing about what it signs."""
-    first, *others = [await one.open().sign(asked) for one in (file_place, kv_place, transit_place)]
+    """Where a key lives, and whether the bundle is judged there once more, changes nothing about what it signs."""
+    asked = (today if node == "good" else taproot_today).cleared(inputs=4)
+    first = await engine_place.open(node).sign(asked)
 
-    assert others == [first, first]
+    others = [await one.open().sign(asked) for one in (file_place, kv_place, transit_place)]
+
+    assert len(first) == 4
+    assert others == [first, first, first]
 
 
 async def test_public_when_asked_is_what_a_third_library_derives(place: Place) -> None:
@@ -95,7 +107,7 @@ WRONG: dict[str, tuple[Callable[[ClearedInputs], ClearedInputs], str]] = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 async def test_sign_when_a_key_or_shape_is_wrong_signs_nothing(
-    place: Place, wrong: str, monkeypatch: pytest.MonkeyPatch
+    seed_place: Place, wrong: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last input is the wrong one; not even the inputs before it are signed."""
     change, code = WRONG[wrong]
@@ -104,7 +116,7 @@ async def test_sign_when_a_key_or_shape_is_wrong_signs_nothing(
     monkeypatch.setattr(curve, "schnorr_sign", lambda secret, digest: signed.append(digest))
 
     with pytest.raises(CustodyError) as refused:
-        await place.open().sign(change(cleared(SEED)))
+        await seed_place.open().sign(change(cleared(SEED)))
 
     assert refused.value.code == code
     assert signed == []
@@ -112,7 +124,7 @@ async def test_sign_when_a_key_or_shape_is_wrong_signs_nothing(
 
 @pytest.mark.parametrize("kind", ["ecdsa", "schnorr"])
 async def test_sign_when_the_second_library_disagrees_releases_nothing(
-    place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
+    seed_place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fault in the signing library costs the call, never a signature that leaks the key."""
     monkeypatch.setattr(curve, "schnorr_verify_second", lambda pubkey, digest, signature: False)
@@ -120,9 +132,31 @@ async def test_sign_when_the_second_library_disagrees_releases_nothing(
     asked = cleared(SEED) if kind == "ecdsa" else taproot(cleared(SEED))
 
     with pytest.raises(CustodyError) as refused:
-        await place.open().sign(asked)
+        await seed_place.open().sign(asked)
 
     assert refused.value.code == "SIGNATURE_WRONG"
+
+
+OTHER_WORDS: dict[str, tuple[Callable[[Cleared], Cleared], str]] = {
+    "keys": (lambda c: replace(c, pubkeys=(*c.pubkeys[:2], cleared(OTHER).pubkeys[2])), "KEY_NOT_MINE"),
+    "order": (lambda c: replace(c, pubkeys=c.pubkeys[::-1]), "KEY_NOT_MINE"),
+    "digests": (lambda c: replace(c, digests=(*c.digests[:2], bytes(32))), "SIGNATURE_WRONG"),
+    "shape": (lambda c: replace(c, pubkeys=c.pubkeys[:2]), "CLEARED_SHAPE"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other", OTHER_WORDS)
+async def test_sign_when_the_engine_answers_for_another_transaction_takes_nothing(
+    engine_place: Place, today: Today, other: str
+) -> None:
+    """What the engine signs is held against what this node cleared, key by key and digest by digest."""
+    change, code = OTHER_WORDS[other]
+
+    with pytest.raises(CustodyError) as refused:
+        await engine_place.open().sign(change(today.cleared(inputs=3)))
+
+    assert refused.value.code == code
 
 
 def test_make_key_when_there_is_one_changes_nothing(place: Place) -> None:
@@ -140,7 +174,7 @@ async def test_health_when_all_is_well_is_ready(place: Place) -> None:
     """And it stays so inside the backend's context, which keeps its login fresh."""
     async with place.open() as backend:
         assert (await backend.health()).state is State.READY
-        assert len(await backend.sign(cleared(SEED))) == 3
+        assert len(await backend.sign(place.asked(3))) == 3
         assert (await backend.health()).state is State.READY
 
 
@@ -155,22 +189,22 @@ async def test_backend_when_there_is_no_seed_never_makes_one(place: Place) -> No
     assert (await backend.health()).state is State.INTEGRITY
 
 
-async def test_sign_when_what_is_stored_was_tampered_with_is_integrity(place: Place) -> None:
+async def test_sign_when_what_is_stored_was_tampered_with_is_integrity(seed_place: Place) -> None:
     """A changed blob, file or secret gives no signature, and its state says that nobody should retry."""
-    await asyncio.to_thread(_store_damaged, place)
+    await asyncio.to_thread(_store_damaged, seed_place)
 
     with pytest.raises(CustodyError) as refused:
-        await place.open("broken").sign(cleared(SEED))
+        await seed_place.open("broken").sign(cleared(SEED))
 
     assert refused.value.code in ("SEAL_BROKEN", "SEED_SIZE", "SEED_BROKEN")
-    if place.scheme == "vault-transit":
-        assert (await place.open("broken").health()).state is State.INTEGRITY
+    if seed_place.scheme == "vault-transit":
+        assert (await seed_place.open("broken").health()).state is State.INTEGRITY
 
 
 def test_backend_when_looked_at_has_no_way_to_a_key(place: Place) -> None:
     """The public surface is the port; its repr, and that of its access, show no secret."""
     backend = place.open()
-    asyncio.run(backend.sign(cleared(SEED)))
+    asyncio.run(backend.sign(place.asked(1)))
 
     assert {name for name in dir(backend) if not name.startswith("_")} == {"sign", "public", "health"}
     _assert_no_seed(repr(backend) + repr(vars(backend)) + repr(place.signer("good")))
@@ -182,8 +216,8 @@ async def test_seed_when_used_is_in_no_log_exception_or_file(
     """Every library at DEBUG, every failure's full traceback, the server's logs and our files: no seed."""
     caplog.set_level(logging.DEBUG)
     backend = place.open()
-    text = repr(await backend.sign(cleared(SEED))) + repr(await backend.public()) + repr(await backend.health())
-    with pytest.raises(CustodyError) as refused:
+    text = repr(await backend.sign(place.asked(2))) + repr(await backend.public()) + repr(await backend.health())
+    with pytest.raises((CustodyError, BackendRefused)) as refused:
         await backend.sign(cleared(OTHER))
     text += "".join(traceback.format_exception(refused.value)) + repr(vars(refused.value))
 
@@ -195,9 +229,11 @@ async def test_seed_when_used_is_in_no_log_exception_or_file(
 
 
 @pytest.mark.slow
-def test_seed_when_at_rest_is_not_in_clear_on_the_servers_disk(kv_place: Place, transit_place: Place) -> None:
+def test_seed_when_at_rest_is_not_in_clear_on_the_servers_disk(
+    kv_place: Place, transit_place: Place, engine_place: Place
+) -> None:
     """Raft's files hold it only under the barrier."""
-    for one in (kv_place, transit_place):
+    for one in (kv_place, transit_place, engine_place):
         files = [path for path in (one.directory / "bao" / "data").rglob("*") if path.is_file()]
         assert files
         for path in files:
@@ -206,7 +242,7 @@ def test_seed_when_at_rest_is_not_in_clear_on_the_servers_disk(kv_place: Place, 
 
 @pytest.mark.parametrize("asked", [cleared(SEED), cleared(OTHER)], ids=["signed", "refused"])
 async def test_sign_when_done_has_wiped_the_seed(
-    place: Place, asked: ClearedInputs, monkeypatch: pytest.MonkeyPatch
+    seed_place: Place, asked: ClearedInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bytearray that the seed came in holds zeros after the call, also when it refused to sign."""
     seen: list[bytearray] = []
@@ -218,7 +254,7 @@ async def test_sign_when_done_has_wiped_the_seed(
 
     monkeypatch.setattr(signing, "branches", spy)
     with contextlib.suppress(IntegrityError):
-        await place.open().sign(asked)
+        await seed_place.open().sign(asked)
 
     assert seen == [bytearray(32)]
 

@@ -20,6 +20,8 @@ PLANTS = {
     "custody that logs": ("custody", "import structlog"),
     "custody that imports a service": ("custody", "import coordinator"),
     "custody that imports the wire": ("custody", "import custody.v1"),
+    "an engine that imports a Vault client": ("signer_node.engine", "import hvac"),
+    "an engine that imports grpcio by way of the node": ("signer_node.engine", "import signer_node.online"),
 }
 
 
@@ -43,7 +45,7 @@ def test_imports_given_a_planted_violation_fail(plant: str, tmp_path: Path) -> N
     for name in PACKAGES:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / ".importlinter", tmp_path)
-    (tmp_path / package / "planted.py").write_text(f'"""Planted."""\n\n{statement}\n')
+    (tmp_path / package.replace(".", "/") / "planted.py").write_text(f'"""Planted."""\n\n{statement}\n')
 
     result = lint_imports(tmp_path)
 

@@ -16,8 +16,9 @@ from custody.bundle import parse_answer
 from custody.genesis import Genesis
 from signer_node.backends.private_file import write_private_once
 from signer_node.backends.sealed_file import Hardness, seal
-from tests.fakes.rules import DAY, PAY, document, seed_of
-from tests.world import World, bitcoin_seed, make_genesis
+from tests.fakes.rules import seed_of
+from tests.fakes.today import genesis_of_today
+from tests.world import World, bitcoin_seed
 
 ROOT = Path(__file__).parents[2]
 FORBIDDEN = ("grpc", "google", "hvac", "requests", "sqlalchemy", "alembic", "structlog", "pbk", "typer", "fastapi")
@@ -83,15 +84,6 @@ def test_offline_environment_when_given_a_bundle_then_signs_it(offline_python: P
     assert found.returncode == 0, found
     assert json.loads(found.stdout)["signed_inputs"] == 1
     assert parse_answer((tmp_path / "answer.json").read_bytes()).outcome == spend.signatures("cold")
-
-
-def genesis_of_today() -> Genesis:
-    """Return a genesis whose rules and people are in office on the real clock, which the program reads."""
-    now = int(time.time())
-    principals = document()["principals"]
-    for principal in (*principals["users"], *principals["services"]):
-        principal["valid_until"] = now + 365 * DAY
-    return make_genesis(PAY, principals=principals, effective_from=now - DAY, not_after=now + 30 * DAY)
 
 
 def cold_node(genesis: Genesis, home: Path) -> Path:

@@ -18,6 +18,8 @@ class ClearedInputs:
     digests: tuple[bytes, ...]
     paths: tuple[tuple[int, int], ...]
     pubkeys: tuple[bytes, ...]
+    withdrawal_digest: bytes = bytes(32)
+    raw_bundle: bytes = b""
 
 
 def cleared(seed: bytes, count: int = 3) -> ClearedInputs:

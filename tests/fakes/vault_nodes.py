@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from custody.wallet import Network
+from deploy.engine import engine_mount
 from deploy.openbao import Role, Server
 from signer_node.backends.port import Access, VaultAccess
 
 
 @dataclass(frozen=True, slots=True)
 class VaultNode:
-    """One node on `server`. kind: kv or transit."""
+    """One node on `server`. kind: kv, transit or engine."""
 
     server: Server
     kind: str
@@ -22,6 +23,8 @@ class VaultNode:
     @property
     def uri(self) -> str:
         """The backend URI of this node's key."""
+        if self.kind == "engine":
+            return f"vault-engine://{self.server.authority}/{engine_mount(self.name)}"
         if self.kind == "kv":
             return f"vault-kv://{self.server.authority}/keyturn/signers/{self.name}/seed"
         return f"vault-transit://{self.server.authority}/seed-{self.name}?blob={self.blob}"

@@ -1,0 +1,20 @@
+# Ceremony only: has the engine make its seed, and pins the genesis. The engine does each once and refuses a second one;
+# it asks nobody's policy for that.
+path "keyturn-{{node}}/key" {
+  capabilities        = ["update", "read"]
+  allowed_parameters  = { "node" = ["{{node}}"], "network" = [], "request" = [] }
+}
+path "keyturn-{{node}}/genesis" {
+  capabilities        = ["update"]
+  allowed_parameters  = { "genesis" = [], "hash" = [] }
+  required_parameters = ["genesis", "hash"]
+}
+path "keyturn-{{node}}/status" {
+  capabilities = ["read"]
+}
+path "auth/token/lookup-self" {
+  capabilities = ["read"]
+}
+path "auth/token/revoke-self" {
+  capabilities = ["update"]
+}

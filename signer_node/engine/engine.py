@@ -1,0 +1,264 @@
+"""The engine itself: one seed that is born here, one genesis that it is pinned to, and a judge in front of both.
+
+Nobody who holds a token can read the seed, replace it, pin another genesis or have anything signed that the judge does
+not clear. After the pin only cosigned entries of the money log change what the engine goes by. The server runs a
+request again when the plugin ends in the middle of it, so that every operation gives the same answer twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from custody.bundle import MAX_BUNDLE_BYTES, MAX_DELTA_BYTES, Behind, Bundle, parse_bundle, parse_delta
+from custody.canonical import Json, decode, encode
+from custody.errors import ConflictError, CustodyError, IntegrityError, MalformedError, NotFoundError, Refused
+from custody.fields import Fields
+from custody.follow import advance
+from custody.genesis import Genesis, check_signed, parse_genesis
+from custody.signatures import InputSignature
+from custody.statements import Signed
+from custody.wallet import Network, ScriptBook
+from custody.withdrawal import read_withdrawal
+from signer_node.backends.signing import sign_and_drop
+from signer_node.clock import Clock
+from signer_node.engine.memory import Memory, recall, remember
+from signer_node.engine.storage import Parts, Storage, get_parts, put_parts
+from signer_node.judge import Cleared, Judged, Moment, Pinned, judge
+from signer_node.seed import Entropy, KeyMaterial, key_material, new_seed, wipe
+
+SEED, GENESIS = "seed", "genesis"
+MAX_GENESIS_BYTES = 4 * 1024 * 1024  # as a node reads: 64 wallets with records and one rules document are under 1 MiB
+Outcome = tuple[InputSignature, ...] | Refused | Behind
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What was said when the seed was made. request: 16 bytes, the caller's own, so that the same call can be told."""
+
+    node: str
+    network: Network
+    request: bytes
+
+
+@dataclass(slots=True)
+class _Open:
+    """What is kept in memory once the genesis is pinned: all of it public."""
+
+    pinned: Pinned
+    network: Network
+    memory: Memory
+    books: dict[bytes, ScriptBook]
+
+
+class Engine:
+    """One mount. Calls wait for each other: storage and memory move in one order.
+
+    Args:
+        storage: of this mount.
+        clock: this machine's time.
+        entropy: the machine's own; another one only in tests.
+    """
+
+    def __init__(self, storage: Storage, clock: Clock, entropy: Entropy) -> None:
+        self._storage, self._clock, self._entropy = storage, clock, entropy
+        self._turn = asyncio.Lock()
+        self._open: _Open | None = None
+
+    async def forget(self) -> None:
+        """Read everything anew at the next call: another server of the cluster has written."""
+        async with self._turn:
+            self._open = None
+
+    async def status(self) -> dict[str, Json]:
+        """Return what health needs, from two reads: who this is and what it is pinned to; never the key.
+
+        Raises:
+            NotFoundError: SEED_MISSING.
+        """
+        birth = await self._birth()
+        told: dict[str, Json] = {"node": birth.node, "network": birth.network.value}
+        raw = await self._storage.get(GENESIS)
+        if raw is not None:
+            told["genesis"] = Fields(decode(raw), GENESIS).text("hash")
+        if self._open is not None:  # else nothing was asked of it since it started
+            told["money_size"] = self._open.memory.state.size
+        return told
+
+    async def bear(self, birth: Birth) -> KeyMaterial:
+        """Make the seed, once, and return its public half.
+
+        Raises:
+            ConflictError: SEED_EXISTS: another call made one; it stays.
+        """
+        async with self._turn:
+            if await self._storage.get(SEED) is None:
+                seed = new_seed(self._entropy)
+                try:
+                    await self._storage.put(SEED, _seed_entry(seed, birth))
+                finally:
+                    wipe(seed)
+            elif (await self._birth()).request != birth.request:  # else this very call, run again by the server
+                raise ConflictError("SEED_EXISTS", "expected no seed yet")
+            return await self._public()
+
+    async def public(self) -> KeyMaterial:
+        """Return the public half of the key, derived anew. Raises NotFoundError SEED_MISSING."""
+        async with self._turn:
+            return await self._public()
+
+    async def pin(self, raw: bytes, compared: bytes) -> bytes:
+        """Make the genesis document `raw` this engine's root for ever; return its hash.
+
+        Args:
+            raw: the document with its signatures.
+            compared: 32 bytes, its hash as people compared it between machines.
+
+        Raises:
+            ConflictError: GENESIS_PINNED: another one is.
+            IntegrityError: GENESIS_HASH, GENESIS_NOT_MINE.
+            MalformedError: what does not hold in it, by code; GENESIS_UNSIGNED.
+        """
+        # Plan: 1 it is what people compared · 2 everybody signed it · 3 this seed's key is in it · 4 write once.
+        async with self._turn:
+            genesis = _read_genesis(raw)
+            if genesis.hash != compared:
+                raise IntegrityError("GENESIS_HASH", f"expected {compared.hex()}, found {genesis.hash.hex()}")
+            check_signed(genesis)
+            birth = await self._birth()
+            own = (await self._public()).key
+            keys = {slot.key for w in genesis.wallets for slot in w.slots if slot.node == birth.node}
+            if keys != {own} or genesis.network is not birth.network:
+                raise IntegrityError("GENESIS_NOT_MINE", f"expected this engine's key in the slot of node {birth.node}")
+            pinned = await self._storage.get(GENESIS)
+            if pinned is None:
+                parts = await put_parts(self._storage, raw)
+                entry: Json = {"hash": genesis.hash.hex(), "parts": parts.to_json()}
+                await self._storage.put(GENESIS, encode(entry))
+            elif Fields(decode(pinned), GENESIS).hex("hash", 32) != genesis.hash:
+                raise ConflictError("GENESIS_PINNED", "expected no other genesis, found one pinned already")
+            return genesis.hash
+
+    async def follow(self, raw: bytes) -> int:
+        """Follow the log entries of the delta `raw`; return how many entries this engine has now.
+
+        Raises:
+            MalformedError, IntegrityError: the delta does not continue this engine's log; nothing changed.
+        """
+        async with self._turn:
+            if len(raw) > MAX_DELTA_BYTES:
+                raise MalformedError("DELTA_TOO_LARGE", f"expected at most {MAX_DELTA_BYTES} bytes")
+            opened = await self._opened()
+            delta = await asyncio.to_thread(parse_delta, raw)
+            if delta.genesis != opened.pinned.genesis.hash:
+                raise IntegrityError("GENESIS_OTHER", "expected a delta of my genesis")
+            state, log = opened.memory.state, delta.log
+            state = await asyncio.to_thread(advance, state, log.from_size(state.size), log.by_digest(), log.note)
+            await self._remember(opened, remember(self._storage, opened.memory, log, state))
+            return state.size
+
+    async def sign(self, raw: bytes, confirmed: Iterable[bytes] = ()) -> Outcome:
+        """Return the signatures of the bundle `raw` if the judge clears it, else why not.
+
+        Args:
+            raw: the bundle, whole.
+            confirmed: digests (32 bytes) of withdrawals whose code was typed at the node: its word, for `local_conf`.
+
+        Raises:
+            CustodyError: the engine itself is broken, or not pinned yet; nothing was signed, or it can be asked again.
+        """
+        # Plan: 1 judge, with this engine's own log, journal and clock · 2 keep what the log part proved and what is
+        #       about to be signed, durable · 3 fetch the seed, sign, drop it.
+        async with self._turn:
+            if len(raw) > MAX_BUNDLE_BYTES:
+                return Refused("BUNDLE_TOO_LARGE", f"at most {MAX_BUNDLE_BYTES} bytes", str(len(raw)))
+            opened = await self._opened()
+            try:
+                bundle = parse_bundle(raw)
+            except CustodyError as error:
+                return Refused(error.code, "a bundle", error.message)
+            judged = await asyncio.to_thread(self._judge, opened, bundle, frozenset(confirmed))
+            cleared = judged.outcome if isinstance(judged.outcome, Cleared) else None
+            await self._remember(opened, remember(self._storage, opened.memory, bundle.log, judged.state, cleared))
+            if not isinstance(judged.outcome, Cleared):
+                return judged.outcome
+            seed = await self._seed()
+            return await asyncio.to_thread(sign_and_drop, lambda: seed, opened.network, judged.outcome)
+
+    def _judge(self, opened: _Open, bundle: Bundle, confirmed: frozenset[bytes]) -> Judged:
+        memory = opened.memory
+        moment = Moment(self._clock.now(), memory.high_water)
+        book = _book(opened, bundle)
+        return judge(bundle, opened.pinned, memory.state, moment, memory.signed, book, (), confirmed)
+
+    async def _remember(self, opened: _Open, writing: Coroutine[Any, Any, Memory]) -> None:
+        """Take over what `writing` made durable; where that failed nobody knows what is there, so it is read anew."""
+        self._open = None
+        opened.memory = await writing
+        self._open = opened
+
+    async def _opened(self) -> _Open:
+        """Return what is pinned and remembered, read and verified again after a restart."""
+        if self._open is None:
+            birth = await self._birth()
+            raw = await self._storage.get(GENESIS)
+            if raw is None:
+                raise NotFoundError("ENGINE_UNPINNED", "expected a pinned genesis: signer_node pin HASH")
+            fields = Fields(decode(raw), GENESIS)
+            parts = Parts.from_fields(fields.fields("parts"))
+            genesis = _read_genesis(await get_parts(self._storage, parts))
+            if genesis.hash != fields.hex("hash", 32):
+                raise IntegrityError("STORAGE_DAMAGED", "expected the genesis that was pinned")
+            books = {w.wallet.wallet_id: ScriptBook(w.wallet) for w in genesis.wallets}
+            memory = await recall(self._storage, genesis)
+            self._open = _Open(Pinned(genesis, birth.node), birth.network, memory, books)
+        return self._open
+
+    async def _birth(self) -> Birth:
+        fields = Fields(decode(await self._seed_record()), SEED)
+        network = Network(fields.text("network"))
+        return Birth(fields.name("node"), network, fields.hex("request", 16))
+
+    async def _public(self) -> KeyMaterial:
+        network, seed = (await self._birth()).network, await self._seed()
+        try:
+            return key_material(seed, network)
+        finally:
+            wipe(seed)
+
+    async def _seed(self) -> bytearray:
+        """Return the seed; whoever asks wipes it."""
+        return bytearray(Fields(decode(await self._seed_record()), SEED).hex("seed"))
+
+    async def _seed_record(self) -> bytes:
+        raw = await self._storage.get(SEED)
+        if raw is None:
+            raise NotFoundError("SEED_MISSING", "expected a seed; only a ceremony makes one")
+        return raw
+
+
+def _seed_entry(seed: bytearray, birth: Birth) -> bytes:
+    entry: Json = {
+        "seed": seed.hex(),
+        "node": birth.node,
+        "network": birth.network.value,
+        "request": birth.request.hex(),
+    }
+    return encode(entry)
+
+
+def _read_genesis(raw: bytes) -> Genesis:
+    if len(raw) > MAX_GENESIS_BYTES:
+        raise MalformedError("GENESIS_TOO_LARGE", f"expected at most {MAX_GENESIS_BYTES} bytes, found {len(raw)}")
+    return parse_genesis(Signed.from_bytes(raw))
+
+
+def _book(opened: _Open, bundle: Bundle) -> ScriptBook:
+    """Return the script cache of the bundle's wallet, or any: `judge` refuses a wallet that is not ours."""
+    try:
+        wallet_id = read_withdrawal(bundle.withdrawal).wallet_id
+    except CustodyError:
+        wallet_id = b""
+    return opened.books.get(wallet_id, next(iter(opened.books.values())))
