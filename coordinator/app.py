@@ -36,7 +36,7 @@ from coordinator.rpc.signers import Signers
 from coordinator.rpc.wallets import ChainOfBlocks, Wallets
 from coordinator.rpc.withdrawals import Approvals, Withdrawals
 from coordinator.session import OPEN
-from coordinator.store.port import MAX_PAGE, Page
+from coordinator.store.port import MAX_PAGE, Change, Event, Page
 from coordinator.store.sql import SqlStore
 from coordinator.streaming import open_stream
 from coordinator.tiles import Tiles, TileServer
@@ -44,6 +44,7 @@ from coordinator.tls import TlsFiles
 from coordinator.vault_key import VaultKey, VaultPlace
 from coordinator.witnesses import GrpcWitness
 from custody.audit import Log
+from custody.canonical import Json
 from custody.curve import require_native
 from custody.errors import CustodyError, IntegrityError
 from custody.follow import witness_keys
@@ -78,7 +79,8 @@ async def run(config: Config, hook: Hook = no_hook) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    if not config.genesis.exists() and not await _hold_ceremony(config, stop):
+    is_new = not config.genesis.exists()
+    if is_new and not await _hold_ceremony(config, stop):
         return 0
     async with AsyncExitStack() as stack:
         chain = await stack.enter_async_context(await EmbeddedChain.open(config.chain, SystemClock()))
@@ -89,6 +91,8 @@ async def run(config: Config, hook: Hook = no_hook) -> int:
         parts = await _parts(config, genesis, chain, hook, dialled, stack)
         stack.push_async_callback(parts.verifying.close)
         await _check_witnesses(parts)
+        if is_new:
+            await parts.store.record(Change(parts.clock.now(), events=(ceremony_event(genesis),)))
         calls = RecordedCalls(parts.store, parts.clock, free_text_key(await free_text_secret(parts.logs.pins.key)))
         server = build_server(_services(parts, chain), config.listen, _tls(config), stdout_logger(), calls)
         await server.start()
@@ -162,6 +166,20 @@ async def _hold_ceremony(config: Config, stop: asyncio.Event) -> bool:
         task.cancel()
     await server.stop(STOP_GRACE_SECONDS)
     return board.done.is_set()
+
+
+def ceremony_event(genesis: Genesis) -> Event:
+    """Return the first event of a log: which genesis it is of, and whose records and signatures it bears.
+
+    How each key was made and who keeps its backups stands in the records, which the genesis holds.
+    """
+    records = [slot.record for wallet in genesis.wallets for slot in wallet.slots if slot.record is not None]
+    fields: dict[str, Json] = {
+        "genesis": genesis.hash.hex(),
+        "records": sorted({record.digest.hex() for record in records}),
+        "signatures": len(genesis.signed.endorsements),
+    }
+    return Event("ceremony.ended", "coordinator", fields)
 
 
 def read_genesis(path: Path) -> Genesis:

@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "pin": ("setup", "Pin a genesis after comparing its twelve words."),
     "doctor": ("setup", "Check settings, certificates, genesis, clock and coordinator."),
     "genesis": ("genesis", "Compose, sign, collect and show the root document."),
+    "ceremony": ("board", "The board where key records, genesis and signatures meet."),
     "propose": ("withdrawals", "Sign a withdrawal and hand it in."),
     "show": ("withdrawals", "Show one withdrawal, and who is missing."),
     "list": ("withdrawals", "List withdrawals, newest first."),

@@ -1,7 +1,8 @@
 """WalletService before there is a genesis: a board where nodes and admins leave what they signed.
 
-It decides nothing. A document is kept only where it holds by itself; people compare the twelve words between machines,
-because whoever owns this board can swap what it shows, and each node pins by its own local command.
+It decides nothing. What hangs there outlives a restart. A document is kept only where it holds by itself; people compare
+the twelve words between machines, because whoever owns this board can swap what it shows, and each node pins by its own
+local command.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pathlib import Path
 
 from coordinator.rpc.identity import Context, Role, check_own_name, identity_of
 from coordinator.rpc.statements import read_signed, write_signed
+from custody.canonical import Json, decode, encode
 from custody.errors import ConflictError, MalformedError, NotFoundError
+from custody.fields import Fields
 from custody.genesis import Genesis, check_signed, node_identities, parse_genesis, read_key_record, with_endorsement
 from custody.quorum import key_holders
 from custody.statements import Endorsement, Signed
@@ -26,7 +29,8 @@ class Ceremony(wallet_pb2_grpc.WalletServiceServicer):
     """See protos/custody/v1/wallet.proto; everything but the ceremony waits for the genesis.
 
     Args:
-        path: where the genesis is written, once, when everybody has signed it; `done` is set then.
+        path: where the genesis is written, once, when everybody has signed it; `done` is set then. What hangs on the
+            board is kept beside it until then.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,6 +38,8 @@ class Ceremony(wallet_pb2_grpc.WalletServiceServicer):
         self._path = path
         self._records: dict[str, Signed] = {}
         self._genesis: Genesis | None = None
+        self._kept = path.with_name(path.name + ".board")
+        self._load()
 
     async def SubmitKeyRecord(
         self, request: wallet_pb2.SubmitKeyRecordRequest, context: Context
@@ -50,6 +56,7 @@ class Ceremony(wallet_pb2_grpc.WalletServiceServicer):
         if len(self._records) > MAX_RECORDS:
             del self._records[record.node]
             raise ConflictError("RECORDS_FULL", f"expected at most {MAX_RECORDS} nodes")
+        self._save()
         return wallet_pb2.SubmitKeyRecordResponse(digest=signed.digest)
 
     async def ListKeyRecords(
@@ -68,6 +75,7 @@ class Ceremony(wallet_pb2_grpc.WalletServiceServicer):
         if self._genesis is not None and self._genesis.hash != genesis.hash:
             raise ConflictError("GENESIS_TAKEN", f"expected {self._genesis.hash.hex()}, found {genesis.hash.hex()}")
         self._genesis = self._genesis or genesis
+        self._save()
         self._finish()
         return wallet_pb2.SubmitGenesisResponse(genesis_hash=genesis.hash, missing=self._missing())
 
@@ -85,6 +93,7 @@ class Ceremony(wallet_pb2_grpc.WalletServiceServicer):
                 raise MalformedError("GENESIS_SIGNATURE", "expected a valid signature of the genesis that is up")
             signed = with_endorsement(signed, endorsement)
         self._genesis = parse_genesis(signed)
+        self._save()
         self._finish()
         return wallet_pb2.SubmitGenesisSignatureResponse(missing=self._missing())
 
@@ -140,13 +149,37 @@ class Ceremony(wallet_pb2_grpc.WalletServiceServicer):
         if self._missing() or self.done.is_set():
             return
         check_signed(genesis)
-        partial = self._path.with_name(self._path.name + ".partial")
-        with partial.open("wb") as file:
-            file.write(genesis.signed.to_bytes())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._path)
+        _replace(self._path, genesis.signed.to_bytes())
+        self._kept.unlink(missing_ok=True)
         self.done.set()
+
+    def _save(self) -> None:
+        """Keep what hangs on the board, durably."""
+        board: dict[str, Json] = {"records": [self._records[name].to_json() for name in sorted(self._records)]}
+        if self._genesis is not None:
+            board["genesis"] = self._genesis.signed.to_json()
+        _replace(self._kept, encode(board))
+
+    def _load(self) -> None:
+        """Hang up again what a board before this one kept, each piece proven anew."""
+        if not self._kept.exists():
+            return
+        fields = Fields(decode(self._kept.read_bytes()), self._kept.name)
+        for item in fields.items("records", MAX_RECORDS):
+            signed = Signed.from_json(item)
+            self._records[read_key_record(signed).node] = signed
+        if fields.has("genesis"):
+            self._genesis = parse_genesis(Signed.from_json(fields.any("genesis")))
+        fields.done()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def _no_genesis() -> NotFoundError:
