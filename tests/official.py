@@ -26,6 +26,7 @@ from coordinator.chain.relay import NextBlock
 from custody import curve
 from custody.address import address_of, script_of
 from custody.bip32 import parse_extended_key
+from custody.bip322 import message_hash, read_proof, to_sign, to_spend
 from custody.errors import MalformedError, Refused
 from custody.facts import Facts, ShapeLimits, read_facts
 from custody.mnemonic import to_entropy, to_seed, to_words
@@ -309,6 +310,38 @@ def scripts_hold(raw: bytes, prevouts: list[Any], flags: set[str]) -> bool:
     )
 
 
+def bip322(part: str) -> list[str]:
+    """BIP-322: the two transactions of a message, and proofs of every form, their scripts run by the kernel."""
+    files = [load(f"bip322/{name}-test-vectors.json") for name in ("basic", "generated")]
+    if part == "transactions":
+        return [said(partial(transactions_are, row)) for row in files[0]["tx_hashes"]]
+    kinds = ("error",) if part == "invalid" else ("simple", "full", "proof_of_funds")
+    rows = [row for file in files for kind in kinds for row in file.get(kind, ())]
+    proofs = [(row, text) for row in rows for text in row.get("bip322_signatures", [row.get("signature")])]
+    return [said(partial(proof_holds, row["address"], row["message"], text, part == "invalid")) for row, text in proofs]
+
+
+def transactions_are(row: dict[str, str]) -> bool:
+    """Return whether both transactions of a message have the vector's ids."""
+    script, message = script_of(row["address"], Network.MAINNET), row["message"].encode()
+    made = (message_hash(message).hex(), to_spend(script, message).txid_hex, to_sign(script, message).txid_hex)
+    return made == (row["message_hash"], row["to_spend_tx_hash"], row["to_sign_tx_hash"])
+
+
+def proof_holds(address: str, message: str, text: str, is_invalid: bool) -> object:
+    """Return whether a proof satisfies every script that it spends."""
+    signed, spent = read_proof(text, script_of(address, Network.MAINNET), message.encode())
+    kernel_tx = pbk.Transaction(signed.serialize())
+    scripts = [pbk.ScriptPubkey(output.script) for output in spent]
+    outputs = [pbk.TransactionOutput(script, o.amount) for script, o in zip(scripts, spent, strict=True)]
+    shared = PrecomputedTransactionData(kernel_tx, outputs)
+    holds = all(
+        script.verify(output.amount, kernel_tx, shared, at, pbk.ScriptVerificationFlags.ALL)
+        for at, (script, output) in enumerate(zip(scripts, spent, strict=True))
+    )
+    return holds or (Refused("SCRIPT_FAILS", "a script that holds", "none") if is_invalid else False)
+
+
 def assembled(text: str) -> bytes:
     """Return the script that Core's test files write as words."""
     script = bytearray()
@@ -378,6 +411,7 @@ SETS: dict[str, tuple[Judge, tuple[str, ...]]] = {
     "BIP-340": (bip340, ("valid", "invalid")),
     "BIP-341": (bip341, ("valid",)),
     **{f"BIP-{n}": (partial(descriptors, n), ("valid", "invalid")) for n in (*range(380, 388), 389, 390)},
+    "BIP-322": (bip322, ("transactions", "valid", "invalid")),
     "BIP-388": (bip388, ("valid", "invalid")),
     "BIP-129": (bip129, ("key records", "descriptor records", "sealed files")),
     "Core rpc_psbt": (core_psbt, ("valid", "roles", "invalid")),
