@@ -210,30 +210,30 @@ class Client:
 
     # Couriers
 
-    async def export_bundle(self, digest: bytes, node: str) -> bytes:
-        """Return the bundle document of a withdrawal for a node."""
-        request = courier_pb2.ExportBundleRequest(withdrawal_digest=digest, node=node)
+    async def export_bundle(self, digest: bytes, node: str, carrier: str = "") -> bytes:
+        """Return the bundle document of a withdrawal for a node. carrier: who takes it there; "" is the caller."""
+        request = courier_pb2.ExportBundleRequest(withdrawal_digest=digest, node=node, carrier=carrier)
         return (await call(self._couriers.ExportBundle, request)).bundle
 
-    async def import_answer(self, answer: bytes, digest: bytes) -> WithdrawalView:
+    async def import_answer(self, answer: bytes, digest: bytes, carrier: str = "") -> WithdrawalView:
         """Carry a node's answer about `digest`."""
-        request = courier_pb2.ImportAnswerRequest(answer=answer)
+        request = courier_pb2.ImportAnswerRequest(answer=answer, carrier=carrier)
         return _of(digest, read_view((await call(self._couriers.ImportAnswer, request)).withdrawal))
 
-    async def export_delta(self, node: str, from_size: int) -> DeltaPage:
+    async def export_delta(self, node: str, from_size: int, carrier: str = "") -> DeltaPage:
         """Return the next money-log entries for a node that has `from_size`."""
-        request = courier_pb2.ExportDeltaRequest(node=node, from_size=from_size)
+        request = courier_pb2.ExportDeltaRequest(node=node, from_size=from_size, carrier=carrier)
         answer = await call(self._couriers.ExportDelta, request)
         return DeltaPage(answer.delta, answer.to_size, answer.more)
 
-    async def export_psbt(self, digest: bytes) -> bytes:
+    async def export_psbt(self, digest: bytes, carrier: str = "") -> bytes:
         """Return the PSBT of a withdrawal with the signatures collected so far."""
-        request = courier_pb2.ExportPsbtRequest(withdrawal_digest=digest)
+        request = courier_pb2.ExportPsbtRequest(withdrawal_digest=digest, carrier=carrier)
         return (await call(self._couriers.ExportPsbt, request)).psbt
 
-    async def import_psbt(self, digest: bytes, psbt: bytes) -> WithdrawalView:
+    async def import_psbt(self, digest: bytes, psbt: bytes, carrier: str = "") -> WithdrawalView:
         """Carry a PSBT back; only its signatures are taken."""
-        request = courier_pb2.ImportPsbtRequest(withdrawal_digest=digest, psbt=psbt)
+        request = courier_pb2.ImportPsbtRequest(withdrawal_digest=digest, psbt=psbt, carrier=carrier)
         return _of(digest, read_view((await call(self._couriers.ImportPsbt, request)).withdrawal))
 
     # Logs

@@ -21,6 +21,7 @@ class Effect(Enum):
     ASK = "ask"
     HAND_OUT = "hand_out"
     EXPORT = "export"
+    IMPORT = "import"
     TAKE = "take"
     RECORD_LATE = "record_late"
     FILE_REFUSAL = "file_refusal"

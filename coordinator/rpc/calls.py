@@ -34,10 +34,6 @@ _SEEN: Mapping[str, str] = {
     "WalletService/ListCoins": "wallet.read",
     "WalletService/NextAddress": "address.issued",
     "AuditService/ListEntries": "log.read",
-    "CourierService/ExportDelta": "delta.exported",
-    "CourierService/ExportPsbt": "psbt.exported",
-    "CourierService/ImportAnswer": "answer.imported",
-    "CourierService/ImportPsbt": "psbt.imported",
     "SignerService/Connect": "signer.connected",
     "ChainService/Mine": "chain.mined",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from coordinator import flow
 from coordinator.asking import file_signatures, take_answer
 from coordinator.bundles import make_bundle, make_delta
@@ -14,8 +16,10 @@ from coordinator.rpc.withdrawals import shielded
 from coordinator.session import Session, Stage
 from coordinator.store.port import Change, Event, Versioned
 from custody.bundle import Behind, parse_answer
+from custody.canonical import Json
 from custody.errors import ConflictError, NotFoundError
 from custody.fields import check_name
+from custody.frames.parcel import digest_of
 from custody.psbt import parse, serialize
 from custody.signatures import InputSignature, from_foreign_psbt, with_signatures
 from custody.v1 import courier_pb2, courier_pb2_grpc, withdrawal_pb2
@@ -39,11 +43,8 @@ class Couriers(courier_pb2_grpc.CourierServiceServicer):
         if bundle is None:
             raise ConflictError("NODE_BEHIND", f"expected node {node} to follow a delta first: ExportDelta")
         raw = bundle.to_bytes()
-        event = Event(
-            "bundle.exported", str(identity_of(context)), {"withdrawal": held.value.digest.hex(), "node": node}
-        )
-        with around(self._parts.hook, Effect.EXPORT):
-            await self._parts.store.record(Change(self._parts.clock.now(), events=(event,)))
+        about = {"withdrawal": held.value.digest.hex(), "node": node}
+        await self._export("bundle", raw, request.carrier, context, about)
         return courier_pb2.ExportBundleResponse(bundle=raw)
 
     async def ImportAnswer(
@@ -51,6 +52,8 @@ class Couriers(courier_pb2_grpc.CourierServiceServicer):
     ) -> courier_pb2.ImportAnswerResponse:
         """File what a node answered."""
         answer = parse_answer(request.answer)
+        about = {"withdrawal": answer.withdrawal_digest.hex(), "node": answer.node}
+        await self._import("answer", request.answer, request.carrier, context, about)
         if isinstance(answer.outcome, Behind):  # the next bundle for it starts where it stands
             await self._parts.store.remember(_KNOWN_SIZE + answer.node, str(answer.outcome.size).encode())
         await shielded(take_answer(self._parts, answer, str(identity_of(context))))
@@ -65,10 +68,11 @@ class Couriers(courier_pb2_grpc.CourierServiceServicer):
         delta = await make_delta(self._parts, request.from_size)
         if delta is None:
             raise NotFoundError("NO_DELTA", f"expected entries beyond {request.from_size} for node {node}")
-        to_size = delta.log.first + len(delta.log.entries)
+        to_size, raw = delta.log.first + len(delta.log.entries), delta.to_bytes()
+        await self._export("delta", raw, request.carrier, context, {"node": node, "to_size": to_size})
         await self._parts.store.remember(_KNOWN_SIZE + node, str(to_size).encode())
         more = await make_delta(self._parts, to_size) is not None
-        return courier_pb2.ExportDeltaResponse(delta=delta.to_bytes(), to_size=to_size, more=more)
+        return courier_pb2.ExportDeltaResponse(delta=raw, to_size=to_size, more=more)
 
     async def ExportPsbt(
         self, request: courier_pb2.ExportPsbtRequest, context: Context
@@ -76,16 +80,33 @@ class Couriers(courier_pb2_grpc.CourierServiceServicer):
         """Give the operator our PSBT with the signatures collected so far, for a third-party device."""
         held = await self._signing(request.withdrawal_digest)
         psbt = with_signatures(parse(held.value.psbt or b""), held.value.signatures)
-        return courier_pb2.ExportPsbtResponse(psbt=serialize(psbt))
+        raw = serialize(psbt)
+        await self._export("psbt", raw, request.carrier, context, {"withdrawal": held.value.digest.hex()})
+        return courier_pb2.ExportPsbtResponse(psbt=raw)
 
     async def ImportPsbt(
         self, request: courier_pb2.ImportPsbtRequest, context: Context
     ) -> courier_pb2.ImportPsbtResponse:
         """Take the signatures, and nothing else, out of a PSBT that came back; late ones are recorded and refused."""
         held = await self._known(request.withdrawal_digest)
+        about = {"withdrawal": held.value.digest.hex()}
+        await self._import("psbt", request.psbt, request.carrier, context, about)
         signatures = from_foreign_psbt(parse(held.value.psbt or b""), request.psbt)
         view = await shielded(self._file(held.value.digest, signatures, str(identity_of(context))))
         return courier_pb2.ImportPsbtResponse(withdrawal=view)
+
+    async def _export(self, what: str, raw: bytes, carrier: str, context: Context, about: Mapping[str, Json]) -> None:
+        """Record that `raw` is handed out, before it is."""
+        with around(self._parts.hook, Effect.EXPORT):
+            await self._record(_handed(f"{what}.exported", raw, carrier, context, about))
+
+    async def _import(self, what: str, raw: bytes, carrier: str, context: Context, about: Mapping[str, Json]) -> None:
+        """Record that `raw` was brought, before it is judged."""
+        with around(self._parts.hook, Effect.IMPORT):
+            await self._record(_handed(f"{what}.imported", raw, carrier, context, about))
+
+    async def _record(self, event: Event) -> None:
+        await self._parts.store.record(Change(self._parts.clock.now(), events=(event,)))
 
     async def _file(
         self, digest: bytes, signatures: tuple[InputSignature, ...], actor: str
@@ -110,3 +131,10 @@ class Couriers(courier_pb2_grpc.CourierServiceServicer):
     async def _size_of(self, node: str) -> int:
         known = await self._parts.store.recall(_KNOWN_SIZE + node)
         return int(known or b"0")
+
+
+def _handed(kind: str, raw: bytes, carrier: str, context: Context, about: Mapping[str, Json]) -> Event:
+    """Return the event of one hand-over: what, by which digest, at whose call, in whose hands."""
+    actor = str(identity_of(context))
+    carried_by = check_name(carrier, "carrier") if carrier else actor
+    return Event(kind, actor, {**about, "sha256": digest_of(raw).hex(), "bytes": len(raw), "carried_by": carried_by})

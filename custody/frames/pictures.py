@@ -7,19 +7,22 @@ QR says goes to `Joiner`, which knows two formats; it is never shown to anybody.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import segno
 import zxingcpp
 from PIL import Image
 
 from custody.errors import MalformedError
+from custody.frames.parcel import Joiner, Parcel
 
 MAX_PICTURE_BYTES = 16 * 1024 * 1024  # a large photograph
 MAX_PICTURE_PIXELS = 32 * 1024 * 1024  # a camera of 32 megapixels; unpacked 96 MiB
 MAX_ANIMATION_FRAMES = 4_000  # twice what a fountain may have fragments
 FRAME_MILLISECONDS = 250  # four a second: what phone cameras and devices follow
 SMALL, MEDIUM, LARGE = 6, 15, 27  # versions of QR: a terminal of 80 x 24, a phone's camera, a good camera
+_JPEG_BEGIN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_MAGIC = (b"\x89PNG", b"GIF8", _JPEG_BEGIN, b"P4", b"P5", b"P6", b"BM")
 _FORMATS = ("PNG", "GIF", "JPEG", "PPM", "BMP", "WEBP")
 _QR = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode)
 _QUIET_MODULES = 4  # ISO/IEC 18004: the white margin
@@ -97,6 +100,63 @@ def read_texts(picture: bytes) -> Iterator[str]:
         raise MalformedError("PICTURE_TOO_LARGE", f"expected at most {MAX_PICTURE_PIXELS} pixels") from error
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for garbage
         raise MalformedError("PICTURE", f"expected a picture ({', '.join(_FORMATS)})") from error
+
+
+def read_parcel(pictures: Iterable[bytes], *, restart: bool = False) -> Parcel:
+    """Return the parcel that `pictures` carry, taking only as many as it needs.
+
+    Args:
+        pictures: in any order, some without a QR.
+        restart: a camera: a frame of another session begins anew with it, and what cannot be read is passed over.
+
+    Raises:
+        MalformedError: FRAMES_INCOMPLETE, saying which are missing, or as `Joiner` and `read_texts`.
+    """
+    joiner = Joiner()
+    for picture in pictures:
+        try:
+            for text in read_texts(picture):
+                joiner = _taken(joiner, text, restart)
+        except MalformedError:
+            if not restart:
+                raise
+        if joiner.is_complete:
+            return joiner.parcel()
+    have, of = joiner.progress
+    which = f", missing {', '.join(map(str, joiner.missing[:20]))}" if joiner.missing else ""
+    raise MalformedError("FRAMES_INCOMPLETE", f"expected more frames: have {have} of {of or 'any'}{which}")
+
+
+def _taken(joiner: Joiner, text: str, restart: bool) -> Joiner:
+    try:
+        joiner.add(text)
+    except MalformedError as error:
+        if not restart or error.code not in ("FRAME_OTHER_SESSION", "FRAME_CONFLICT"):
+            raise
+        joiner = Joiner()
+        joiner.add(text)
+    return joiner
+
+
+def jpegs(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the pictures of a stream of JPEGs, as camera programs write it (MJPEG); what is between them is dropped.
+
+    Raises:
+        MalformedError: PICTURE_TOO_LARGE where one does not end.
+    """
+    held = b""
+    for chunk in chunks:
+        held += chunk
+        while (begin := held.find(_JPEG_BEGIN)) >= 0 and (end := held.find(_JPEG_END, begin + 2)) >= 0:
+            yield held[begin : end + 2]
+            held = held[end + 2 :]
+        if len(held) > MAX_PICTURE_BYTES:
+            raise MalformedError("PICTURE_TOO_LARGE", f"expected a picture of at most {MAX_PICTURE_BYTES} bytes")
+
+
+def is_picture(head: bytes) -> bool:
+    """Return whether a file that begins with `head` (12 bytes) is a picture of a format that is opened."""
+    return head.startswith(_MAGIC) or (head[:4], head[8:12]) == (b"RIFF", b"WEBP")
 
 
 def _texts(grey: Image.Image) -> list[str]:

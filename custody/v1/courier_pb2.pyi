@@ -25,19 +25,23 @@ class ExportBundleRequest(_message.Message):
 
     WITHDRAWAL_DIGEST_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
+    CARRIER_FIELD_NUMBER: _builtins.int
     withdrawal_digest: _builtins.bytes
     """Digest, 32 bytes."""
     node: _builtins.str
     """Name of the node."""
+    carrier: _builtins.str
+    """Who carries it, a name; the caller where it is empty. Goes into the event log with the digest."""
     def __init__(
         self,
         *,
         withdrawal_digest: _builtins.bytes = ...,
         node: _builtins.str = ...,
+        carrier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "withdrawal_digest", b"withdrawal_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "node", b"node", "withdrawal_digest", b"withdrawal_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -72,16 +76,20 @@ class ImportAnswerRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ANSWER_FIELD_NUMBER: _builtins.int
+    CARRIER_FIELD_NUMBER: _builtins.int
     answer: _builtins.bytes
     """Canonical JSON "keyturn-answer"."""
+    carrier: _builtins.str
+    """Who carries it, a name; the caller where it is empty. Goes into the event log with the digest."""
     def __init__(
         self,
         *,
         answer: _builtins.bytes = ...,
+        carrier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "carrier", b"carrier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -119,19 +127,23 @@ class ExportDeltaRequest(_message.Message):
 
     NODE_FIELD_NUMBER: _builtins.int
     FROM_SIZE_FIELD_NUMBER: _builtins.int
+    CARRIER_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node."""
     from_size: _builtins.int
     """Money-log entries that it has."""
+    carrier: _builtins.str
+    """Who carries it, a name; the caller where it is empty. Goes into the event log with the digest."""
     def __init__(
         self,
         *,
         node: _builtins.str = ...,
         from_size: _builtins.int = ...,
+        carrier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_size", b"from_size", "node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "from_size", b"from_size", "node", b"node"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -174,16 +186,20 @@ class ExportPsbtRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WITHDRAWAL_DIGEST_FIELD_NUMBER: _builtins.int
+    CARRIER_FIELD_NUMBER: _builtins.int
     withdrawal_digest: _builtins.bytes
     """Digest, 32 bytes."""
+    carrier: _builtins.str
+    """Who carries it, a name; the caller where it is empty. Goes into the event log with the digest."""
     def __init__(
         self,
         *,
         withdrawal_digest: _builtins.bytes = ...,
+        carrier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["withdrawal_digest", b"withdrawal_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "withdrawal_digest", b"withdrawal_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -219,19 +235,23 @@ class ImportPsbtRequest(_message.Message):
 
     WITHDRAWAL_DIGEST_FIELD_NUMBER: _builtins.int
     PSBT_FIELD_NUMBER: _builtins.int
+    CARRIER_FIELD_NUMBER: _builtins.int
     withdrawal_digest: _builtins.bytes
     """Digest of the withdrawal, 32 bytes."""
     psbt: _builtins.bytes
     """BIP-174 binary, at most 2 MiB."""
+    carrier: _builtins.str
+    """Who carries it, a name; the caller where it is empty. Goes into the event log with the digest."""
     def __init__(
         self,
         *,
         withdrawal_digest: _builtins.bytes = ...,
         psbt: _builtins.bytes = ...,
+        carrier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["psbt", b"psbt", "withdrawal_digest", b"withdrawal_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "psbt", b"psbt", "withdrawal_digest", b"withdrawal_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -137,6 +137,7 @@ COORDINATOR: Mapping[Effect, tuple[Story, str]] = {
     Effect.ASK: (pay, "CONFIRMED"),
     Effect.HAND_OUT: (pay, "CONFIRMED"),
     Effect.EXPORT: (pay_with_cold, "CONFIRMED"),
+    Effect.IMPORT: (pay_with_cold, "CONFIRMED"),
     Effect.TAKE: (pay, "CONFIRMED"),
     Effect.RECORD_LATE: (pay_with_cold, "CONFIRMED"),
     Effect.FILE_REFUSAL: (pay_after_a_no, "CONFIRMED"),

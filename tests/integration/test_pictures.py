@@ -136,7 +136,8 @@ def test_svg_of_a_frame_then_is_one_element_of_two_colours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "rows", "version"), [(80, 24, 6), (40, 10, 6), (80, 40, 10), (120, 50, 15), (120, 51, 20), (200, 70, 27)]
+    ("columns", "rows", "version"),
+    [(80, 24, 6), (40, 10, 6), (80, 40, 10), (120, 50, 15), (120, 51, 20), (200, 70, 27)],
 )
 def test_version_for_a_terminal_then_is_the_largest_that_fits(columns: int, rows: int, version: int) -> None:
     """Fewer frames where there is room, and never none."""
