@@ -6,8 +6,8 @@ from pathlib import Path
 
 from console.devices.incoming import read_returned
 from console.files import read_file
+from console.frames import read_carried
 from custody.bundle import (
-    MAX_BUNDLE_BYTES,
     MAX_PSBT_BYTES,
     Answer,
     Bundle,
@@ -17,6 +17,7 @@ from custody.bundle import (
     parse_delta,
 )
 from custody.errors import IntegrityError, MalformedError
+from custody.frames import ParcelKind
 from custody.genesis import Genesis
 from custody.psbt import from_base64
 
@@ -36,17 +37,16 @@ def read_psbt_file(path: Path) -> bytes:
 
 
 def read_returned_file(path: Path) -> bytes:
-    """Return what a signer of others gave back as a binary PSBT; it may have finished the transaction."""
-    return read_returned(read_file(path, _MAX_PSBT_FILE_BYTES))
+    """Return what a signer of others gave back, a file or pictures, as a binary PSBT; it may be a final transaction."""
+    return read_returned(read_carried(path, ParcelKind.PSBT, _MAX_PSBT_FILE_BYTES))
 
 
-def read_answer_file(path: Path, genesis: Genesis) -> tuple[bytes, Answer]:
+def checked_answer(raw: bytes, genesis: Genesis) -> Answer:
     """Return a node's answer, which must be about our genesis."""
-    raw = read_file(path, MAX_BUNDLE_BYTES)
     answer = parse_answer(raw)
     if answer.genesis != genesis.hash:
         raise MalformedError("GENESIS_OTHER", "expected an answer about the pinned genesis, found another's")
-    return raw, answer
+    return answer
 
 
 def checked_bundle(raw: bytes, genesis: Genesis, node: str, digest: bytes) -> Bundle:

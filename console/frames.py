@@ -31,10 +31,10 @@ _ENTER, _LEAVE, _HOME = "\x1b[?1049h\x1b[?25l\x1b[2J", "\x1b[?25h\x1b[?1049l", "
 
 @dataclass(frozen=True, slots=True)
 class Carriers:
-    """What a document leaves on. out: a file.  pictures: a new folder of PNGs.  gif: a file.  show: this terminal."""
+    """What a document leaves on. out: a file.  folder: a new one, for PNGs.  gif: a file.  show: this terminal."""
 
     out: Path | None = None
-    pictures: Path | None = None
+    folder: Path | None = None
     gif: Path | None = None
     show: bool = False
     kind: FrameKind = FrameKind.BBQR
@@ -42,7 +42,7 @@ class Carriers:
 
     def check(self) -> None:
         """Raise MalformedError CARRIER where there is none, or no terminal to show frames on."""
-        if not (self.out or self.pictures or self.gif or self.show):
+        if not (self.out or self.folder or self.gif or self.show):
             raise MalformedError("CARRIER", "expected --out FILE, --pictures FOLDER, --gif FILE or --qr")
         if self.show and not (sys.stdout.isatty() and sys.stdin.isatty()):
             raise MalformedError("CARRIER", "expected a terminal for --qr")
@@ -64,7 +64,7 @@ def hand_out(parcel: Parcel, carriers: Carriers, file: bytes | None = None) -> l
     if carriers.out:
         write_new(carriers.out, parcel.content if file is None else file)
         written.append(str(carriers.out))
-    if carriers.pictures or carriers.gif:
+    if carriers.folder or carriers.gif:
         frames = frames_of(parcel, carriers.kind, pictures.frame_chars(carriers.version))
         written += _draw(frames, carriers)
     if carriers.show:
@@ -76,14 +76,14 @@ def hand_out(parcel: Parcel, carriers: Carriers, file: bytes | None = None) -> l
 
 def _draw(frames: Frames, carriers: Carriers) -> list[str]:
     written = []
-    if carriers.pictures:
+    if carriers.folder:
         try:
-            carriers.pictures.mkdir(mode=0o700)
+            carriers.folder.mkdir(mode=0o700)
         except OSError as error:
-            raise MalformedError("FILE_UNWRITABLE", f"expected to make {carriers.pictures}: {error.strerror}") from error
+            raise MalformedError("FILE_UNWRITABLE", f"expected to make {carriers.folder}: {error.strerror}") from error
         for number, text in enumerate(frames.first, 1):
-            write_new(carriers.pictures / f"frame-{number:04}.png", pictures.png(text, carriers.version))
-        written.append(f"{carriers.pictures} ({len(frames.first)} pictures)")
+            write_new(carriers.folder / f"frame-{number:04}.png", pictures.png(text, carriers.version))
+        written.append(f"{carriers.folder} ({len(frames.first)} pictures)")
     if carriers.gif:
         write_new(carriers.gif, pictures.gif(frames.first, carriers.version))
         written.append(str(carriers.gif))

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from console.cli.carriers import Capture, Carrier, Frames, FrameSize, Gif, Out, Pictures, Qr, Size, carriers_of
 from console.cli.office import Office, connected
+from custody.errors import MalformedError
 
 if TYPE_CHECKING:
+    from console.frames import Carriers
     from console.views import WithdrawalView
     from custody.canonical import Json
 
@@ -20,48 +23,72 @@ app.add_typer(bundle, name="bundle")
 app.add_typer(delta, name="delta")
 Withdrawal = Annotated[str, typer.Argument(metavar="DIGEST|ID")]
 Node = Annotated[str, typer.Option(help="Name of the node.")]
-Out = Annotated[Path, typer.Option(help="New file.")]
+DeltaFile = Annotated[Path, typer.Option("--out", help="New file.")]
 MAX_DELTA_FILES = 1_000  # 6 GB of log; whoever is further behind starts from an export
 
 
 @bundle.command("export")
-def export_bundle(context: typer.Context, withdrawal: Withdrawal, node: Node, out: Out) -> None:
-    """Write the bundle of a released withdrawal for an offline node."""
-    connected(context, lambda office: _export_bundle(office, withdrawal, node, out))
+def export_bundle(
+    context: typer.Context,
+    withdrawal: Withdrawal,
+    node: Node,
+    out: Out = None,
+    pictures: Pictures = None,
+    gif: Gif = None,
+    qr: Qr = False,
+    frames: Frames = None,
+    size: FrameSize = Size.MEDIUM,
+    carrier: Carrier = "",
+) -> None:
+    """Hand out the bundle of a released withdrawal for an offline node: as a file, as pictures, on this terminal."""
+    carriers = carriers_of(out, pictures, gif, show=qr, kind=frames, size=size)
+    connected(context, lambda office: _export_bundle(office, withdrawal, node, carriers, carrier))
 
 
-async def _export_bundle(office: Office, name: str, node: str, out: Path) -> None:
+async def _export_bundle(office: Office, name: str, node: str, carriers: Carriers, carrier: str) -> None:
     from console.carried import checked_bundle
-    from console.files import write_new
+    from console.frames import hand_out
     from console.pages import word_lines
+    from custody.frames import Parcel, ParcelKind, digest_of
 
     view = await office.find(name)
-    raw = await office.client.export_bundle(view.digest, node)
+    raw = await office.client.export_bundle(view.digest, node, carrier)
     found = checked_bundle(raw, office.genesis, node, view.digest)
-    write_new(out, raw)
-    value: dict[str, Json] = {"file": str(out), "bytes": len(raw), "node": node, "digest": view.digest.hex()}
+    written = hand_out(Parcel(ParcelKind.DOCUMENT, raw), carriers)
+    value: dict[str, Json] = {"files": list(written), "bytes": len(raw), "node": node, "digest": view.digest.hex()}
     office.output.done(
-        value | {"log_from": found.log.first},
-        f"{len(raw):,} bytes for {node} in {out}; the node's screen must show these words:",
+        value | {"log_from": found.log.first, "sha256": digest_of(raw).hex()},
+        f"{len(raw):,} bytes for {node} {_in(written)}SHA-256 {digest_of(raw).hex()}",
+        "the node's screen must show these words:",
         *word_lines(view.digest),
     )
 
 
 @bundle.command("import")
 def import_answer(
-    context: typer.Context, answer: Annotated[Path, typer.Argument(help="The node's answer file.")]
+    context: typer.Context,
+    answer: Annotated[
+        Path | None, typer.Argument(help="The node's answer: a file, a picture, a folder of pictures.")
+    ] = None,
+    capture: Capture = None,
+    carrier: Carrier = "",
 ) -> None:
     """Hand in an offline node's answer."""
-    connected(context, lambda office: _import_answer(office, answer))
+    if (answer is None) is (capture is None):
+        raise MalformedError("CARRIER", "expected a file or folder, or --capture COMMAND")
+    connected(context, lambda office: _import_answer(office, answer, capture, carrier))
 
 
-async def _import_answer(office: Office, path: Path) -> None:
-    from console.carried import read_answer_file
+async def _import_answer(office: Office, path: Path | None, camera: str | None, carrier: str) -> None:
+    from console.carried import checked_answer
+    from console.frames import capture, read_carried
     from custody.bundle import Behind
     from custody.errors import Refused
+    from custody.frames import ParcelKind
 
-    raw, answer = read_answer_file(path, office.genesis)
-    after = await office.client.import_answer(raw, answer.withdrawal_digest)
+    raw = read_carried(path, ParcelKind.DOCUMENT) if path is not None else capture(camera or "", ParcelKind.DOCUMENT)
+    answer = checked_answer(raw, office.genesis)
+    after = await office.client.import_answer(raw, answer.withdrawal_digest, carrier)
     if isinstance(answer.outcome, Refused):
         said = f"{answer.node} refused: {answer.outcome}"
     elif isinstance(answer.outcome, Behind):
@@ -76,20 +103,21 @@ async def _import_answer(office: Office, path: Path) -> None:
 def export_delta(
     context: typer.Context,
     node: Node,
-    out: Out,
+    out: DeltaFile,
     from_: Annotated[int, typer.Option("--from", min=0, metavar="SIZE", help="Entries that the node has.")],
+    carrier: Carrier = "",
 ) -> None:
     """Write the log entries that an offline node lacks; what does not fit one file goes on in OUT.2, OUT.3, ..."""
-    connected(context, lambda office: _export_delta(office, node, from_, out))
+    connected(context, lambda office: _export_delta(office, node, from_, out, carrier))
 
 
-async def _export_delta(office: Office, node: str, size: int, out: Path) -> None:
+async def _export_delta(office: Office, node: str, size: int, out: Path, carrier: str) -> None:
     from console.carried import checked_delta
     from console.files import write_new
 
     files: list[Json] = []
     for number in range(1, MAX_DELTA_FILES):
-        page = await office.client.export_delta(node, size)
+        page = await office.client.export_delta(node, size, carrier)
         checked_delta(page.document, office.genesis, size)
         path = out if number == 1 else out.with_name(f"{out.name}.{number}")
         write_new(path, page.document)
@@ -101,6 +129,10 @@ async def _export_delta(office: Office, node: str, size: int, out: Path) -> None
         {"files": files, "to_size": page.to_size},
         f"{node} has {page.to_size} entries after {', '.join(str(f) for f in files)}, in this order",
     )
+
+
+def _in(written: list[str]) -> str:
+    return f"in {', '.join(written)}; " if written else ""
 
 
 def _done(office: Office, after: WithdrawalView, said: str) -> None:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from console.cli.carriers import Carrier, Frames, FrameSize, Gif, Kind, Out, Pictures, Qr, Size, carriers_of
 from console.cli.office import Office, connected, invocation
 from console.cli.output import Table
 
 if TYPE_CHECKING:
     from console.devices.incoming import Returned
+    from console.frames import Carriers
     from console.views import WithdrawalView
     from custody.canonical import Json
     from custody.genesis import GenesisWallet
@@ -47,47 +49,64 @@ def list_devices(context: typer.Context) -> None:
 def export_psbt(
     context: typer.Context,
     withdrawal: Withdrawal,
-    out: Annotated[Path, typer.Option(help="New file.")],
+    out: Out = None,
+    pictures: Pictures = None,
+    gif: Gif = None,
+    qr: Qr = False,
+    frames: Frames = None,
+    size: FrameSize = Size.MEDIUM,
+    carrier: Carrier = "",
     base64: Annotated[bool, typer.Option("--base64", help="As text instead of binary.")] = False,
     device: Annotated[str | None, typer.Option(help="In this signer's dialect: see `psbt devices`.")] = None,
 ) -> None:
-    """Write the PSBT of a released withdrawal, with the signatures collected so far, for a third-party signer."""
-    connected(context, lambda office: _export(office, withdrawal, out, base64, device))
+    """Hand out the PSBT of a released withdrawal, with the signatures collected so far, for a third-party signer."""
+    from console.devices.dialects import Qr as DeviceQr
+    from console.devices.dialects import dialect_named
+
+    taken = dialect_named(device).qr[0] if device else DeviceQr.NONE
+    kind = frames or (Kind.UR if taken is DeviceQr.UR else None)
+    carriers = carriers_of(out, pictures, gif, show=qr, kind=kind, size=size)
+    connected(context, lambda office: _export(office, withdrawal, carriers, base64, device, carrier))
 
 
-async def _export(office: Office, name: str, out: Path, as_text: bool, device: str | None) -> None:
+async def _export(
+    office: Office, name: str, carriers: Carriers, as_text: bool, device: str | None, carrier: str
+) -> None:
     from base64 import b64encode
+    from dataclasses import replace
 
     from console.devices.dialects import dialect_named
     from console.devices.outgoing import prepare
-    from console.files import write_new
+    from console.frames import hand_out
+    from custody.frames import Parcel, ParcelKind
 
     dialect = dialect_named(device) if device else None
     view = await office.find(name)
-    raw, found = await _fetched(office, view)
-    content = prepare(found, _wallet_of(office, view).wallet, dialect) if dialect else raw
-    content = b64encode(content) if as_text and not (dialect and dialect.text) else content
-    write_new(out, content)
+    raw, found = await _fetched(office, view, carrier)
+    binary = prepare(found, _wallet_of(office, view).wallet, replace(dialect, text=False)) if dialect else raw
+    content = b64encode(binary) if as_text or (dialect and dialect.text) else binary
+    written = hand_out(Parcel(ParcelKind.PSBT, binary), carriers, content)
     txid = found.transaction.txid[::-1].hex()
-    value: dict[str, Json] = {"file": str(out), "bytes": len(content), "txid": txid, "digest": view.digest.hex()}
-    office.output.done(value, f"{len(content):,} bytes in {out}, transaction {txid}")
+    value: dict[str, Json] = {"files": list(written), "bytes": len(content), "txid": txid, "digest": view.digest.hex()}
+    office.output.done(value, f"{len(content):,} bytes in {', '.join(written) or 'frames'}, transaction {txid}")
 
 
 @psbt.command("import")
 def import_psbt(
     context: typer.Context,
     withdrawal: Withdrawal,
-    file: Annotated[Path, typer.Argument(help="What came back: a PSBT, binary or base64, or a transaction in hex.")],
+    file: Annotated[Path, typer.Argument(help="What came back: a PSBT, a transaction in hex, or pictures of frames.")],
+    carrier: Carrier = "",
 ) -> None:
     """Hand in what a third-party signer signed; only its signatures are taken, each verified here first."""
-    connected(context, lambda office: _import(office, withdrawal, file))
+    connected(context, lambda office: _import(office, withdrawal, file, carrier))
 
 
-async def _import(office: Office, name: str, path: Path) -> None:
+async def _import(office: Office, name: str, path: Path, carrier: str) -> None:
     from console.carried import read_returned_file
 
     raw = read_returned_file(path)
-    await _hand_in(office, await office.find(name), raw)
+    await _hand_in(office, await office.find(name), raw, carrier)
 
 
 @psbt.command("sign")
@@ -119,7 +138,7 @@ async def _sign(office: Office, name: str, device: str, fingerprint: str, progra
     await _hand_in(office, view, raw)
 
 
-async def _hand_in(office: Office, view: WithdrawalView, raw: bytes) -> None:
+async def _hand_in(office: Office, view: WithdrawalView, raw: bytes, carrier: str = "") -> None:
     """Say whose signatures `raw` holds, hand them in, show how the withdrawal stands."""
     from console.devices.incoming import judge_returned
     from console.proving import proven_facts
@@ -134,7 +153,7 @@ async def _hand_in(office: Office, view: WithdrawalView, raw: bytes) -> None:
     returned = judge_returned(ours, facts, book, raw)
     said = _said(returned, wallet)
     office.output.warn(*said[1:])
-    after = await office.client.import_psbt(view.digest, raw)
+    after = await office.client.import_psbt(view.digest, raw, carrier)
     value = view_json(after, office.policy, office.now) | {"said": said[0]}
     value |= {"new": _names(returned.new, wallet), "bad": [bad.code for bad in returned.bad]}
     office.output.done(value, said[0], *standing_lines(after, office.policy, office.now))
@@ -156,12 +175,12 @@ def _names(places: frozenset[int] | set[int], wallet: GenesisWallet) -> list[str
     return [slots[at].node or f"{slots[at].admin}'s device" for at in sorted(places)]
 
 
-async def _fetched(office: Office, view: WithdrawalView) -> tuple[bytes, Psbt]:
+async def _fetched(office: Office, view: WithdrawalView, carrier: str = "") -> tuple[bytes, Psbt]:
     """Return the coordinator's PSBT of a withdrawal, as bytes and parsed."""
     from console.reading import believed
     from custody.psbt import parse
 
-    raw = await office.client.export_psbt(view.digest)
+    raw = await office.client.export_psbt(view.digest, carrier)
     return raw, believed(lambda: parse(raw))
 
 

@@ -117,11 +117,12 @@ def read_parcel(pictures: Iterable[bytes], *, restart: bool = False) -> Parcel:
         try:
             for text in read_texts(picture):
                 joiner = _taken(joiner, text, restart)
+            if joiner.is_complete:
+                return joiner.parcel()
         except MalformedError:
             if not restart:
                 raise
-        if joiner.is_complete:
-            return joiner.parcel()
+            joiner = Joiner() if joiner.is_complete else joiner  # what it added up to was damaged
     have, of = joiner.progress
     which = f", missing {', '.join(map(str, joiner.missing[:20]))}" if joiner.missing else ""
     raise MalformedError("FRAMES_INCOMPLETE", f"expected more frames: have {have} of {of or 'any'}{which}")
