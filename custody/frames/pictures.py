@@ -103,11 +103,12 @@ def read_texts(picture: bytes) -> Iterator[str]:
 
 
 def read_parcel(pictures: Iterable[bytes], *, restart: bool = False) -> Parcel:
-    """Return the parcel that `pictures` carry, taking only as many as it needs.
+    """Return the parcel that `pictures` carry.
 
     Args:
-        pictures: in any order, some without a QR.
-        restart: a camera: a frame of another session begins anew with it, and what cannot be read is passed over.
+        pictures: in any order, some without a QR; all are looked at, so that two parcels in one folder are told.
+        restart: a camera: only as many as are needed are taken, a frame of another session begins anew with it, and
+            what cannot be read is passed over.
 
     Raises:
         MalformedError: FRAMES_INCOMPLETE, saying which are missing, or as `Joiner` and `read_texts`.
@@ -117,12 +118,14 @@ def read_parcel(pictures: Iterable[bytes], *, restart: bool = False) -> Parcel:
         try:
             for text in read_texts(picture):
                 joiner = _taken(joiner, text, restart)
-            if joiner.is_complete:
+            if restart and joiner.is_complete:
                 return joiner.parcel()
         except MalformedError:
             if not restart:
                 raise
             joiner = Joiner() if joiner.is_complete else joiner  # what it added up to was damaged
+    if joiner.is_complete:
+        return joiner.parcel()
     have, of = joiner.progress
     which = f", missing {', '.join(map(str, joiner.missing[:20]))}" if joiner.missing else ""
     raise MalformedError("FRAMES_INCOMPLETE", f"expected more frames: have {have} of {of or 'any'}{which}")
