@@ -1,4 +1,8 @@
-"""Any bit of what people signed is changed: the coordinator takes none of it, and no signer signs for it."""
+"""Any bit of what people signed is changed: the coordinator takes none of it, and no signer signs for it.
+
+Here it is the judge that every signer runs; tests/contracts/test_refusals.py has nodes over every backend, and the
+engine alone.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,14 @@ import pytest
 from custody.approval import read_approval
 from custody.bundle import Bundle
 from custody.errors import CustodyError, Refused
-from custody.follow import State
+from custody.follow import State, start
+from custody.governing import missing_signatures, successor_of
 from custody.people import check_approval, check_initiator
 from custody.statements import Kind, Signed
 from custody.withdrawal import read_withdrawal
 from signer_node.judge import Cleared, Moment, Pinned, judge
 from tests.fakes.rules import NOW, PAY, rule
+from tests.governing import CLOSED, after, document_of, log_rules, signed_rules, with_rule
 from tests.integration.harness import genesis_of
 from tests.world import EXCHANGE, Spend, World
 
@@ -59,7 +65,7 @@ def is_taken(spend: Spend, signed: Signed) -> bool:
 
 
 def is_signed(spend: Spend, state: State, bundle: Bundle) -> bool:
-    """Return whether node alpha would sign; which backend it has makes no difference: none sees what is not cleared."""
+    """Return whether node alpha would sign."""
     judged = judge(bundle, Pinned(GENESIS, "alpha"), state, Moment(NOW, 0), (), spend.world.book)
     return isinstance(judged.outcome, Cleared)
 
@@ -84,3 +90,45 @@ def test_atk_085_any_bit_of_an_approval_changed_is_refused_by_coordinator_and_si
     for changed in flips(first):
         assert not is_taken(spend, changed)
         assert not is_signed(spend, state, replace(bundle, approvals=(changed, second)))
+
+
+RULES_STRIDE, LOGGED_STRIDE = 61, 1_201  # bits between two that are changed: a document has some 60,000
+
+
+def with_a_bit_changed(signed: Signed, stride: int) -> Iterator[Signed]:
+    """Yield a rules document with one bit of it, or of one of its signatures, changed; every `stride`-th bit."""
+    for at in range(0, len(signed.raw) * 8, stride):
+        yield replace(signed, raw=_flipped(signed.raw, at))
+    for number, endorsement in enumerate(signed.endorsements):
+        for at in range(0, len(endorsement.signature) * 8, stride):
+            changed = list(signed.endorsements)
+            changed[number] = replace(endorsement, signature=_flipped(endorsement.signature, at))
+            yield replace(signed, endorsements=tuple(changed))
+
+
+def takes_effect(signed: Signed) -> bool:
+    """Return whether the coordinator would take the document in as the next version, with all signatures it needs."""
+    rules = start(GENESIS).rules
+    try:
+        found = successor_of(rules, GENESIS, signed, NOW)
+        return not isinstance(found, Refused) and not missing_signatures(rules.policy, signed, NOW)
+    except CustodyError:
+        return False
+
+
+def test_atk_085_any_bit_of_a_rules_document_changed_takes_no_effect() -> None:
+    """Version, end, people, rules or a signature under them: the quorum did not sign it, and followers keep the old."""
+    signed = signed_rules(after(document_of(GENESIS), with_rule(CLOSED)))
+    honest = World(GENESIS)
+    log_rules(honest, signed)
+    assert takes_effect(signed)
+    assert honest.state().policy.version == 2
+
+    assert not takes_effect(replace(signed, endorsements=signed.endorsements[:-1])), "expected no signature to spare"
+
+    for changed in with_a_bit_changed(signed, RULES_STRIDE):
+        assert not takes_effect(changed)
+    for changed in with_a_bit_changed(signed, LOGGED_STRIDE):
+        world = World(GENESIS)
+        log_rules(world, changed)
+        assert world.state().policy.version == 1
