@@ -114,6 +114,8 @@ class World:
     covering: str = ""
     log_seed: bytes = LOG_SEED
     witness: tuple[str, bytes] = ("witness", WITNESS_SEED)
+    _followed: State | None = None
+    _tree: Frontier = field(default_factory=Frontier)
 
     @property
     def wallet(self) -> Wallet:
@@ -127,10 +129,12 @@ class World:
 
     def state(self) -> State:
         """Return what a follower of the whole log knows, the tail settled now."""
-        found = start(self.genesis)
+        found = start(self.genesis) if self._followed is None else self._followed
         if self.entries:
             note = self.cosigned()
-            found = settled(open_under(advance(found, self.entries, self.statements, note), note)[0], self.now)
+            found = advance(found, self.entries[found.size :], self.statements, note)
+            self._followed = found  # a log only grows
+            found = settled(open_under(found, note)[0], self.now)
         return found
 
     def withdrawal(self, *payments: tuple[int, int], **changes: Any) -> Withdrawal:
@@ -183,9 +187,11 @@ class World:
 
     def cosigned(self, at: int | None = None, size: int | None = None) -> str:
         """Return the log's checkpoint with the witness's cosignature at `at`."""
-        tree = Frontier()
-        for raw in self.entries[:size]:
+        tree = self._tree if size is None else Frontier()
+        for raw in self.entries[tree.size : size]:
             tree = tree.append(leaf_hash(raw))
+        if size is None:
+            self._tree = tree
         checkpoint = Checkpoint(self.genesis.origin("money"), tree.size, tree.root)
         note = sign_checkpoint(checkpoint, self.log_seed)
         return with_lines(note, [cosign(note, *self.witness, self.now if at is None else at)])
@@ -302,7 +308,9 @@ _BOOKS: dict[bytes, ScriptBook] = {}
 
 def book_of(wallet: Wallet) -> ScriptBook:
     """Return the one script cache of `wallet` that all tests share."""
-    return _BOOKS.setdefault(wallet.wallet_id, ScriptBook(wallet))
+    if wallet.wallet_id not in _BOOKS:
+        _BOOKS[wallet.wallet_id] = ScriptBook(wallet)
+    return _BOOKS[wallet.wallet_id]
 
 
 def _script_of(text: str) -> bytes:
