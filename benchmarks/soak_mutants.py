@@ -70,13 +70,17 @@ class Outcome:
 _DECISION_TESTS = (
     "tests/unit/test_decide*.py",
     "tests/unit/test_policy_budgets.py",
+    "tests/unit/test_policy_match.py",
     "tests/unit/test_policy_reasons.py",
 )
-_POLICY_TESTS = ("tests/unit/test_policy_*.py", "tests/unit/test_importers.py", "tests/unit/test_credentials.py")
 
 
 def _policy(*modules: str) -> tuple[str, ...]:
     return tuple(f"custody/policy/{module}.py" for module in modules)
+
+
+def _tests(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/unit/test_policy_{name}.py" for name in names)
 
 
 GROUPS = {
@@ -100,19 +104,24 @@ GROUPS = {
         Group(
             "policy_judging",
             _policy("evaluate", "match", "budgets", "votes", "duties", "subject", "terms"),
-            (*_POLICY_TESTS, *_DECISION_TESTS),
+            _DECISION_TESTS,
         ),
         Group(
             "policy_reading",
             _policy("__init__", "document", "parse", "parse_match", "parse_rules", "words"),
-            _POLICY_TESTS,
+            (*_tests("parse", "words", "text"), "tests/unit/test_credentials.py"),
+        ),
+        Group(
+            "policy_diff",
+            _policy("diff", "diff_people", "diff_rules", "change", "implies", "referred"),
+            _tests("diff"),
         ),
         Group(
             "policy_review",
-            _policy("diff", "implies", "lint", "dead", "places", "finding", "explain", "simulate"),
-            _POLICY_TESTS,
+            _policy("lint", "dead", "places", "finding", "explain", "simulate"),
+            _tests("lint", "simulate", "reasons"),
         ),
-        Group("decide", ("custody/decide.py",), (*_DECISION_TESTS, "tests/unit/test_policy_match.py")),
+        Group("decide", ("custody/decide.py",), _DECISION_TESTS),
         Group(
             "approval",
             ("custody/approval.py", "custody/people.py"),
