@@ -4,7 +4,7 @@
 Stands on the standard library alone (Python 3.11+), because it is what makes everything else available: it creates
 `.venv`, installs the hash-locked sets of deploy/locks/ and hands over to the program that was asked for. It uses uv
 when it finds it and never needs it. It installs nothing outside `.venv`, except, as root on Debian, python3-venv and,
-for `test`, the programs of SYSTEM_PARTS.
+for `test`, the programs of SYSTEM_PARTS; what ENGINE_PARTS names, also for `demo`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -44,6 +45,9 @@ SUPERSETS = {"demo": ("demo", "dev"), "dev": ("dev",)}  # what may stand in for 
 # program -> Debian package: what tests run and no lock can hold
 SYSTEM_PARTS = {"electrum": "electrum", "ssh-keygen": "openssh-client"}
 SYSTEM_LIBRARIES = {"usb-1.0": "libusb-1.0-0"}  # the same for libraries: HWI looks for USB devices with this one
+# what PyInstaller makes the engine's one file with, and Debian's python3 does not bring; `demo` wants it too
+PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+ENGINE_PARTS = {"objdump": "binutils", PYTHON: f"lib{PYTHON}"}
 USAGE_ERROR = 2
 
 
@@ -128,16 +132,15 @@ def install_ensurepip() -> None:
     apt_install(package)
 
 
-def ensure_system_parts() -> None:
-    """Install the programs of others that tests run, where root and apt-get are there and they are not.
+def ensure_system_parts(wanted: Mapping[str, str]) -> None:
+    """Install programs and libraries of others, by Debian package, where root and apt-get are there and they are not.
 
     What fails is said and left in KEYTURN_MISSING_<PROGRAM>: the tests that need it fail with it, the others run.
     """
-    wanted = {**SYSTEM_PARTS, **SYSTEM_LIBRARIES}
     for program, package in wanted.items():
         if is_there(program) or os.geteuid() != 0 or shutil.which("apt-get") is None:
             continue
-        say(f"apt-get install {package}: tests run {program}")
+        say(f"apt-get install {package}: it brings {program}")
         try:
             with (ROOT / "dev.py").open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # as in `ensure`
@@ -150,8 +153,11 @@ def ensure_system_parts() -> None:
 
 
 def is_there(part: str) -> bool:
-    """Return whether a program of SYSTEM_PARTS or a library of SYSTEM_LIBRARIES is on this machine."""
-    return bool(ctypes.util.find_library(part) if part in SYSTEM_LIBRARIES else shutil.which(part))
+    """Return whether a program, or a library of SYSTEM_LIBRARIES or this Python's own, is on this machine."""
+    if part == PYTHON and (Path(sysconfig.get_config_var("LIBDIR")) / f"lib{PYTHON}.so.1.0").exists():
+        return True  # one that was built by hand: no package has it, and the linker may not know its place
+    is_library = part in SYSTEM_LIBRARIES or part == PYTHON
+    return bool(ctypes.util.find_library(part) if is_library else shutil.which(part))
 
 
 def apt_install(package: str) -> None:
@@ -169,14 +175,16 @@ def apt_install(package: str) -> None:
 
 def demo(arguments: argparse.Namespace) -> int:
     """Run the demo: install what it needs, then become deploy/demo."""
-    return become(ensure("demo"), "deploy.demo", arguments.rest)
+    python = ensure("demo")
+    ensure_system_parts(ENGINE_PARTS)
+    return become(python, "deploy.demo", arguments.rest)
 
 
 def test(arguments: argparse.Namespace) -> int:
     """Run the tests; what stands after `--` goes to pytest."""
     python = ensure("dev")
     ensure("hwi", HWI_VENV)
-    ensure_system_parts()
+    ensure_system_parts({**SYSTEM_PARTS, **SYSTEM_LIBRARIES, **ENGINE_PARTS})
     return become(python, "pytest", arguments.rest)
 
 

@@ -85,7 +85,8 @@ def _fund(stack: Stack) -> None:
 
 
 def _small(stack: Stack) -> dict[str, Json]:
-    stack.say(f"(a) alice asks for {btc_text(SMALL_SATS)} BTC: policy alone allows it, two Vault nodes sign")
+    stack.say(f"(a) alice asks for {btc_text(SMALL_SATS)} BTC: policy alone allows it, two Vault nodes sign,")
+    stack.say("    alpha's key inside its vault, behind a judge of its own")
     _propose(stack, "small-1", SMALL_SATS)
     return _confirmed(stack, "small-1")
 

@@ -26,12 +26,13 @@ from custody.statements import Endorsement, Signed
 from custody.words import words
 from deploy import openbao
 from deploy.ca import Ca, make_ca
+from deploy.engine import engine_file, engine_mount
 from deploy.openbao import Role, Server
 from deploy.organisation import PEOPLE, NodePlace, Pins, genesis_of, make_person_key, signed_by
 from signer_node.backends.private_file import write_private_once
 
-NODES: Mapping[str, str] = {"alpha": "kv", "beta": "transit", "cold": "sealed"}
-"""Where each node's key lives: kv and transit in an OpenBao of its own; sealed in a file, offline; sealed-online."""
+NODES: Mapping[str, str] = {"alpha": "engine", "beta": "transit", "cold": "sealed"}
+"""Where each node's key lives: engine, transit or kv in an OpenBao of its own; sealed, sealed-online in a file."""
 OFFLINE, IN_FILE = "sealed", frozenset({"sealed", "sealed-online"})
 READY_SECONDS = 30.0
 WITNESSES_NEEDED = 2  # of three: f = 0; deploy/examples/witnesses/ shows four of which one may lie
@@ -248,7 +249,8 @@ def _start_vaults(stack: Stack) -> None:
     def start(node: str) -> tuple[str, Server]:
         kind = stack.nodes[node]
         roles = [Role(f"{job}-{kind}", node) for job in ("signer", "keysmith")]
-        return node, openbao.start(stack.directory / "vaults" / node, stack.ca, roles=roles)
+        engine = engine_file(stack.say) if kind == "engine" else None
+        return node, openbao.start(stack.directory / "vaults" / node, stack.ca, roles=roles, engine=engine)
 
     (stack.directory / "vaults").mkdir()
     with ThreadPoolExecutor() as pool:
@@ -274,6 +276,8 @@ def _write_configs(stack: Stack) -> None:
 
 
 def _uri(server: Server, node: str, kind: str, home: Path) -> str:
+    if kind == "engine":
+        return f"vault-engine://{server.authority}/{engine_mount(node)}"
     if kind == "kv":
         return f"vault-kv://{server.authority}/keyturn/signers/{node}/seed"
     return f"vault-transit://{server.authority}/seed-{node}?blob={home}/seed.blob"

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -178,7 +179,7 @@ def test_system_parts_given_the_programs_asks_apt_for_nothing(apt: Path) -> None
     for program in dev.SYSTEM_PARTS:
         put_program(apt / program, "true")
 
-    dev.ensure_system_parts()
+    dev.ensure_system_parts(dev.SYSTEM_PARTS)
 
     assert asked(apt) == []
     assert missing() == []
@@ -188,7 +189,7 @@ def test_system_parts_given_no_root_asks_apt_for_nothing(apt: Path, monkeypatch:
     """Then the tests that need them are skipped, with their reason."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
-    dev.ensure_system_parts()
+    dev.ensure_system_parts(dev.SYSTEM_PARTS)
 
     assert asked(apt) == []
     assert missing() == []
@@ -198,7 +199,7 @@ def test_system_parts_given_no_apt_goes_on(apt: Path) -> None:
     """Root on another distribution: no error either."""
     (apt / "apt-get").unlink()
 
-    dev.ensure_system_parts()
+    dev.ensure_system_parts(dev.SYSTEM_PARTS)
 
     assert missing() == []
 
@@ -207,7 +208,7 @@ def test_system_parts_given_an_apt_that_fails_tells_the_tests_and_goes_on(
     apt: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The lists are fetched before each gives up; the reason is printed and left for tests that need the program."""
-    dev.ensure_system_parts()
+    dev.ensure_system_parts(dev.SYSTEM_PARTS)
 
     assert asked(apt) == ["install", "update"] * len(dev.SYSTEM_PARTS)
     assert [reason.partition(":")[0] for reason in missing()] == [f"no {program}" for program in dev.SYSTEM_PARTS]
@@ -218,11 +219,25 @@ def test_system_parts_given_an_apt_that_works_installs_only_what_is_needed(apt: 
     """One call for each program, nothing recommended."""
     put_program(apt / "apt-get", f'echo "$@" >> {apt}/asked')
 
-    dev.ensure_system_parts()
+    dev.ensure_system_parts(dev.SYSTEM_PARTS)
 
     assert len(asked(apt)) == len(dev.SYSTEM_PARTS)
     assert "--no-install-recommends" in (apt / "asked").read_text()
     assert missing() == []
+
+
+def test_engine_parts_given_this_pythons_library_asks_apt_for_the_program_alone(
+    apt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library is found where this Python keeps it, not on the PATH."""
+    (apt / f"lib{dev.PYTHON}.so.1.0").touch()
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda name: str(apt))
+    put_program(apt / "apt-get", f'echo "$@" >> {apt}/asked')
+
+    dev.ensure_system_parts(dev.ENGINE_PARTS)
+
+    assert len(asked(apt)) == 1
+    assert "binutils" in (apt / "asked").read_text()
 
 
 def test_lock_given_no_uv_says_where_to_get_it(
