@@ -203,6 +203,11 @@ class Client:
         answer = await call(self._signers.ListSigners, signer_pb2.ListSignersRequest())
         return believed(lambda: tuple(read_node(found) for found in answer.nodes)), answer.money_size
 
+    async def report_health(self, signed: Signed) -> bool:
+        """Carry a node's proof of life or drill; return whether it is newer than the last."""
+        request = signer_pb2.ReportHealthRequest(report=write_signed(signed))
+        return (await call(self._signers.ReportHealth, request)).created
+
     async def mine(self, blocks: int, script: bytes) -> tuple[int, bytes]:
         """Mine on the embedded regtest; return height and hash (32 bytes, wire order) of the last block."""
         answer = await call(self._chain.Mine, chain_pb2.MineRequest(blocks=blocks, script=script))

@@ -92,6 +92,8 @@ def read_node(message: signer_pb2.NodeView) -> NodeView:
         heard_at=message.heard_at,
         backend=_word(signer_pb2.BackendState.Name(message.backend), "BACKEND_STATE_"),
         money_size=message.money_size,
+        alive=read_signed(message.alive) if message.HasField("alive") else None,
+        drill=read_signed(message.drill) if message.HasField("drill") else None,
     )
 
 

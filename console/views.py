@@ -147,7 +147,10 @@ class WithdrawalView:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """One signer node. backend: "ready", "sealed", ... or "" for never heard.  heard_at: UTC seconds, 0 for never."""
+    """One signer node. backend: "ready", "sealed", ... or "" for never heard.  heard_at: UTC seconds, 0 for never.
+
+    alive, drill: what it signed about its key last; to be verified by whoever reads it.
+    """
 
     name: str
     offline: bool
@@ -155,6 +158,8 @@ class NodeView:
     heard_at: int
     backend: str
     money_size: int
+    alive: Signed | None = None
+    drill: Signed | None = None
 
 
 @dataclass(frozen=True, slots=True)

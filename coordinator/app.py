@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from coordinator import flow, governing
+from coordinator import flow, governing, keys
 from coordinator.chain.embedded import EmbeddedChain
 from coordinator.clock import Clock, SystemClock
 from coordinator.collectors import Collector, FileCollector, HttpsCollector, SyslogCollector
@@ -99,6 +99,7 @@ async def run(config: Config, hook: Hook = no_hook) -> int:
         stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
         tasks = [asyncio.create_task(work(parts)) for work in (_advance_all, _keep_checkpoints, _govern)]
         tasks.append(asyncio.create_task(take_over_for_ever(parts, dialled)))
+        tasks.append(asyncio.create_task(keys.alarm_for_ever(parts)))
         for collector in _collectors(config):
             stream = await open_stream(parts.store, collector, parts.clock)
             tasks.append(asyncio.create_task(stream.run()))

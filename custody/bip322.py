@@ -1,8 +1,8 @@
 """BIP-322: what is signed for a message, made from the message itself, and the proof as it travels.
 
-`to_spend` pays nothing to the script that is to be proven, from an outpoint that does not exist; `to_sign` spends it and
-pays nothing to nobody. No network can take either, so signing them moves no money: that is why a node makes both from
-the text and takes neither from outside. A proof of funds adds coins of the wallet as further inputs.
+`to_spend` pays nothing to the script that is to be proven, from an outpoint that does not exist; `to_sign` spends it
+and pays nothing to nobody. No network can take either, so signing them moves no money: that is why a node makes both
+from the text and takes neither from outside. A proof of funds adds coins of the wallet as further inputs.
 """
 
 from __future__ import annotations

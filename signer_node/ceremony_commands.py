@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from custody.alive import NONCE_BYTES, life_address, read_life
 from custody.backups import Form
 from custody.fields import check_name
 from custody.words import words
 from signer_node import guided, recovery
 from signer_node.clock import SystemClock
 from signer_node.config import load_config
-from signer_node.offline import write_carried
+from signer_node.offline import open_node, write_carried
 from signer_node.recovery import Place
 from signer_node.terminal import RealTerminal
 
@@ -34,6 +36,8 @@ def add(command: Command, printed: Callable[[Result], int]) -> None:
     drilled = command("drill", run(_drill), "prove that a backup gives this node's key; write a signed record of it")
     drilled.add_argument("--holder", required=True, help="whose backup it is")
     drilled.add_argument("--out", type=Path, required=True)
+    proven = command("prove", run(_prove), "write a proof of life: this node's key signs a fixed sentence")
+    proven.add_argument("--out", type=Path, required=True)
     for parser in (restored, drilled):
         parser.add_argument("--from", dest="form", choices=[form.value for form in Form], required=True)
         parser.add_argument("--file", type=Path, help="the backup, where it is a file")
@@ -51,6 +55,16 @@ def _restore(args: argparse.Namespace) -> Result:
     backup = Place(Form(args.form), args.file)
     found = asyncio.run(recovery.restore(config, RealTerminal(), backup, args.record))
     return {"node": config.name, "fingerprint": found.fingerprint.hex(), "key": found.key}
+
+
+def _prove(args: argparse.Namespace) -> Result:
+    config = load_config(args.config)
+    node = open_node(config, SystemClock())
+    signed = asyncio.run(node.prove_alive(os.urandom(NONCE_BYTES)))
+    write_carried(args.out, signed.to_bytes())
+    life = read_life(signed)
+    genesis = node.pinned.genesis
+    return {"node": config.name, "sentence": life.sentence, "address": life_address(genesis, life), "proof": life.proof}
 
 
 def _drill(args: argparse.Namespace) -> Result:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from custody.alive import PATH, Life, breath_of, check_life, proof_of
 from custody.bundle import Answer, Behind, Bundle, Outcome, parse_bundle, parse_delta, receipt_statement
+from custody.canonical import encode
 from custody.errors import CustodyError, IntegrityError, Refused
 from custody.follow import State, advance
 from custody.held import Held
@@ -28,6 +30,20 @@ _NO_TXID = bytes(32)
 
 
 Confirm = Callable[[Bundle, Cleared], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class ClearedBreath:
+    """What a proof of life signs: made here from the fixed sentence, and from nothing that came from outside.
+
+    raw_bundle: the proof without its signature, for a backend that makes the sentence again.
+    """
+
+    digests: tuple[bytes, ...]
+    paths: tuple[tuple[int, int], ...]
+    pubkeys: tuple[bytes, ...]
+    raw_bundle: bytes
+    withdrawal_digest: bytes = bytes(32)
 
 
 def cleared_is_enough(bundle: Bundle, cleared: Cleared) -> bool:
@@ -157,6 +173,26 @@ class Node:
             with around(self._hook, Effect.FOLLOW):
                 self._followed.take(log, advance(state, log.from_size(state.size), log.by_digest(), log.note))
             return self._followed.state.size
+
+    async def prove_alive(self, nonce: bytes) -> Signed:
+        """Return this node's proof of life, with a new nonce (16 bytes): the one sentence it signs unasked.
+
+        Raises:
+            CustodyError: the key backend's, or BACKEND_LIED; nothing leaves.
+        """
+        async with self._turn:
+            genesis = self._pinned.genesis
+            life = Life(genesis.hash, self._pinned.node, self._clock.now(), nonce)
+            breath = breath_of(genesis, life)
+            if breath is None:
+                raise IntegrityError("GENESIS_NOT_MINE", f"expected a key of node {life.node} in the genesis")
+            cleared = ClearedBreath((breath.digest,), (PATH,), (breath.pubkey,), encode(life.to_json()))
+            (made,) = await self._backend.sign(cleared)
+            life = replace(life, proof=proof_of(breath, life, made.signature))
+            signed = sign(Kind.ALIVE, life.to_json(), self._identity_seed)
+            if isinstance(check_life(genesis, self.state.policy, signed), Refused):
+                raise IntegrityError("BACKEND_LIED", "expected a signature of the sentence by this node's key")
+            return signed
 
     async def _sign(self, bundle: Bundle, cleared: Cleared) -> Answer:
         with around(self._hook, Effect.JOURNAL):

@@ -18,6 +18,7 @@ import structlog
 
 from custody.bundle import MAX_BUNDLE_BYTES, PROTOCOL, summary_of
 from custody.errors import CustodyError, IntegrityError, Refused, UnavailableError
+from custody.statements import Signed
 from custody.v1 import signer_pb2 as wire
 from custody.v1 import signer_pb2_grpc
 from signer_node.backends.port import Backend
@@ -28,12 +29,14 @@ from signer_node.inbox import Inbox
 from signer_node.logging import configure
 from signer_node.node import Node
 from signer_node.offline import open_backend_of, open_node
+from signer_node.proving import Schedule, prove_for_ever
 from signer_node.statements import write_signed
 from signer_node.tls import client_credentials
 from signer_node.witness_dial import dial_for_ever
 from signer_node.witness_money import WitnessHome, WitnessPair, open_pair
 from signer_node.witness_wire import ASK_AGAIN, checkpoint_response, cosign_request, delta_response
 
+REPORT_SECONDS = 10
 HEARTBEAT_SECONDS = 3  # routing picks another signer within 10 s of the last one
 RECONNECT_SECONDS = (0.2, 5.0)  # first and longest wait between dials; each wait is drawn at random below its bound
 MESSAGE_BYTES = MAX_BUNDLE_BYTES + 2 * 1024 * 1024  # a bundle or delta in its envelope
@@ -48,12 +51,13 @@ log = structlog.get_logger("signer_node")
 
 @dataclass(frozen=True, slots=True)
 class Courier:
-    """What one stream works with. witness: None where this node does not witness."""
+    """What one stream works with. witness: None where this node does not witness.  schedule: of proofs of life."""
 
     node: Node
     backend: Backend
     witness: WitnessPair | None
     hook: Hook
+    schedule: Schedule | None = None
 
 
 def run(config: NodeConfig, hook: Hook = no_hook) -> int:
@@ -74,7 +78,7 @@ async def _run(config: NodeConfig, clock: Clock, hook: Hook) -> int:
         inbox = Inbox(config.state)
         node = open_node(config, clock, hook=hook, backend=backend, inbox=inbox)
         witness = _open_witness(config.witness, node, inbox, clock) if config.witness is not None else None
-        courier = Courier(node, backend, witness, hook)
+        courier = Courier(node, backend, witness, hook, Schedule(config.state, clock))
         own = None if witness is None else witness.money
         work = [asyncio.create_task(_dial_for_ever(courier, config.coordinator))]
         work += [asyncio.create_task(dial_for_ever(node, where, own)) for where in config.witnesses]
@@ -163,12 +167,13 @@ async def _serve(courier: Courier, channel: grpc.aio.Channel, welcomed: asyncio.
     listening = asyncio.create_task(listen())
     answering = asyncio.create_task(answer())
     beating = asyncio.create_task(_beat(courier, outbox))
+    proving = asyncio.create_task(_prove(courier, stub))
     try:
         await asyncio.wait({answering, beating}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (listening, answering, beating):
+        for task in (listening, answering, beating, proving):
             task.cancel()
-        await asyncio.gather(listening, answering, beating, return_exceptions=True)
+        await asyncio.gather(listening, answering, beating, proving, return_exceptions=True)
     for task in (answering, beating):
         if not task.cancelled():
             task.result()
@@ -180,6 +185,19 @@ async def _beat(courier: Courier, outbox: asyncio.Queue[wire.ConnectRequest]) ->
         for held in courier.node.held[:MAX_HELD_IN_A_BEAT]:
             outbox.put_nowait(wire.ConnectRequest(held=write_signed(held.signed)))
         await asyncio.sleep(HEARTBEAT_SECONDS)
+
+
+async def _prove(courier: Courier, stub: signer_pb2_grpc.SignerServiceAsyncStub) -> None:
+    """Prove on schedule that the key is there, and tell the coordinator."""
+
+    async def report(signed: Signed) -> None:
+        try:
+            await stub.ReportHealth(wire.ReportHealthRequest(report=write_signed(signed)), timeout=REPORT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise UnavailableError("REPORT_FAILED", error.code().name) from error
+
+    if courier.schedule is not None:
+        await prove_for_ever(courier.node, courier.schedule, report)
 
 
 async def _take(courier: Courier, message: wire.ConnectResponse, outbox: asyncio.Queue[wire.ConnectRequest]) -> None:

@@ -328,9 +328,9 @@ def transactions_are(row: dict[str, str]) -> bool:
     return made == (row["message_hash"], row["to_spend_tx_hash"], row["to_sign_tx_hash"])
 
 
-def proof_holds(address: str, message: str, text: str, is_invalid: bool) -> object:
+def proof_holds(address: str, message: str, text: str, is_invalid: bool, network: Network = Network.MAINNET) -> object:
     """Return whether a proof satisfies every script that it spends."""
-    signed, spent = read_proof(text, script_of(address, Network.MAINNET), message.encode())
+    signed, spent = read_proof(text, script_of(address, network), message.encode())
     kernel_tx = pbk.Transaction(signed.serialize())
     scripts = [pbk.ScriptPubkey(output.script) for output in spent]
     outputs = [pbk.TransactionOutput(script, o.amount) for script, o in zip(scripts, spent, strict=True)]

@@ -74,7 +74,12 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "/custody.v1.PolicyService/Explain": _PEOPLE,
     "/custody.v1.PolicyService/Freeze": _PEOPLE,
     "/custody.v1.PolicyService/Unfreeze": _RUNS,
+    "/custody.v1.MessageService/ProposeMessage": _ASKS,
+    "/custody.v1.MessageService/ApproveMessage": _PEOPLE,
+    "/custody.v1.MessageService/GetMessage": _PEOPLE,
+    "/custody.v1.MessageService/ListMessages": _PEOPLE,
     "/custody.v1.SignerService/Connect": _SIGNER,
+    "/custody.v1.SignerService/ReportHealth": _SIGNER | _OPERATOR,  # online nodes bring their own, people carry others
     "/custody.v1.SignerService/ListSigners": _PEOPLE,
     "/custody.v1.CourierService/ExportBundle": _OPERATOR,
     "/custody.v1.CourierService/ImportAnswer": _OPERATOR,

@@ -7,16 +7,17 @@ from collections.abc import AsyncIterator, Coroutine
 
 import structlog
 
-from coordinator import flow
+from coordinator import flow, keys
 from coordinator.asking import take_answer
 from coordinator.outbox import Link
 from coordinator.parts import Parts
 from coordinator.posted import take_in
 from coordinator.rpc.identity import Context, check_own_name, identity_of
-from coordinator.rpc.statements import read_signed
+from coordinator.rpc.statements import read_signed, write_signed
+from coordinator.rpc.status import refuse
 from custody.audit import Log
 from custody.bundle import PROTOCOL, parse_answer
-from custody.errors import CustodyError, DeniedError, MalformedError
+from custody.errors import CustodyError, DeniedError, MalformedError, Refused
 from custody.policy import Location, Roots
 from custody.v1 import signer_pb2, signer_pb2_grpc, statement_pb2
 
@@ -55,6 +56,7 @@ class Signers(signer_pb2_grpc.SignerServiceServicer):
         nodes = []
         for node in (await self._roots()).nodes:
             heard_at, backend, size = self._heard.get(node.name, (0, 0, 0))
+            told = await keys.reports_of(self._parts, node.name)
             nodes.append(
                 signer_pb2.NodeView(
                     node=node.name,
@@ -63,9 +65,20 @@ class Signers(signer_pb2_grpc.SignerServiceServicer):
                     heard_at=heard_at,
                     backend=signer_pb2.BackendState.ValueType(backend),
                     money_size=size,
+                    alive=None if told.alive is None else write_signed(told.alive),
+                    drill=None if told.drill is None else write_signed(told.drill),
                 )
             )
         return signer_pb2.ListSignersResponse(nodes=nodes, money_size=self._parts.store.head(Log.MONEY).size)
+
+    async def ReportHealth(
+        self, request: signer_pb2.ReportHealthRequest, context: Context
+    ) -> signer_pb2.ReportHealthResponse:
+        """Keep a proof of life or the record of a drill, if it holds and is newer than the last."""
+        created = await keys.take_report(self._parts, read_signed(request.report), str(identity_of(context)))
+        if isinstance(created, Refused):
+            refuse(created)
+        return signer_pb2.ReportHealthResponse(created=created)
 
     async def _roots(self) -> Roots:
         return (await self._parts.followed.state(self._parts.clock.now())).policy.roots

@@ -434,6 +434,8 @@ class NodeView(_message.Message):
     HEARD_AT_FIELD_NUMBER: _builtins.int
     BACKEND_FIELD_NUMBER: _builtins.int
     MONEY_SIZE_FIELD_NUMBER: _builtins.int
+    ALIVE_FIELD_NUMBER: _builtins.int
+    DRILL_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Its name."""
     offline: _builtins.bool
@@ -446,6 +448,14 @@ class NodeView(_message.Message):
     """How its key backend was then."""
     money_size: _builtins.int
     """Money-log entries that it had then."""
+    @_builtins.property
+    def alive(self) -> _statement_pb2.SignedStatement:
+        """Its last proof of life, to be verified by the reader; not set where there is none."""
+
+    @_builtins.property
+    def drill(self) -> _statement_pb2.SignedStatement:
+        """The last drill of one of its backups; not set where there is none."""
+
     def __init__(
         self,
         *,
@@ -455,14 +465,62 @@ class NodeView(_message.Message):
         heard_at: _builtins.int = ...,
         backend: Global___BackendState.ValueType = ...,
         money_size: _builtins.int = ...,
+        alive: _statement_pb2.SignedStatement | None = ...,
+        drill: _statement_pb2.SignedStatement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "drill", b"drill"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "connected", b"connected", "heard_at", b"heard_at", "money_size", b"money_size", "node", b"node", "offline", b"offline"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "backend", b"backend", "connected", b"connected", "drill", b"drill", "heard_at", b"heard_at", "money_size", b"money_size", "node", b"node", "offline", b"offline"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeView: _TypeAlias = NodeView  # noqa: Y015
+
+@_typing.final
+class ReportHealthRequest(_message.Message):
+    """Carries what a node signed about its key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def report(self) -> _statement_pb2.SignedStatement:
+        """Of kind alive or drill, signed by the node's identity key."""
+
+    def __init__(
+        self,
+        *,
+        report: _statement_pb2.SignedStatement | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportHealthRequest: _TypeAlias = ReportHealthRequest  # noqa: Y015
+
+@_typing.final
+class ReportHealthResponse(_message.Message):
+    """What became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATED_FIELD_NUMBER: _builtins.int
+    created: _builtins.bool
+    """False when the same or a newer one was taken before."""
+    def __init__(
+        self,
+        *,
+        created: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportHealthResponse: _TypeAlias = ReportHealthResponse  # noqa: Y015
 
 @_typing.final
 class ListSignersRequest(_message.Message):

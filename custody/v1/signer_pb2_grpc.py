@@ -40,6 +40,11 @@ class SignerServiceStub:
                 request_serializer=custody_dot_v1_dot_signer__pb2.ConnectRequest.SerializeToString,
                 response_deserializer=custody_dot_v1_dot_signer__pb2.ConnectResponse.FromString,
                 _registered_method=True)
+        self.ReportHealth = channel.unary_unary(
+                '/custody.v1.SignerService/ReportHealth',
+                request_serializer=custody_dot_v1_dot_signer__pb2.ReportHealthRequest.SerializeToString,
+                response_deserializer=custody_dot_v1_dot_signer__pb2.ReportHealthResponse.FromString,
+                _registered_method=True)
         self.ListSigners = channel.unary_unary(
                 '/custody.v1.SignerService/ListSigners',
                 request_serializer=custody_dot_v1_dot_signer__pb2.ListSignersRequest.SerializeToString,
@@ -59,6 +64,13 @@ class SignerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportHealth(self, request, context):
+        """Takes what a node signed about its key: a proof of life, or a drill of one of its backups.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListSigners(self, request, context):
         """Returns every node that the rules name and when it was heard last.
         """
@@ -73,6 +85,11 @@ def add_SignerServiceServicer_to_server(servicer, server):
                     servicer.Connect,
                     request_deserializer=custody_dot_v1_dot_signer__pb2.ConnectRequest.FromString,
                     response_serializer=custody_dot_v1_dot_signer__pb2.ConnectResponse.SerializeToString,
+            ),
+            'ReportHealth': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportHealth,
+                    request_deserializer=custody_dot_v1_dot_signer__pb2.ReportHealthRequest.FromString,
+                    response_serializer=custody_dot_v1_dot_signer__pb2.ReportHealthResponse.SerializeToString,
             ),
             'ListSigners': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSigners,
@@ -108,6 +125,33 @@ class SignerService:
             '/custody.v1.SignerService/Connect',
             custody_dot_v1_dot_signer__pb2.ConnectRequest.SerializeToString,
             custody_dot_v1_dot_signer__pb2.ConnectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportHealth(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/custody.v1.SignerService/ReportHealth',
+            custody_dot_v1_dot_signer__pb2.ReportHealthRequest.SerializeToString,
+            custody_dot_v1_dot_signer__pb2.ReportHealthResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class SignerServiceStub:
     """One stream per node: it says hello first, takes bundles and deltas, sends answers and heartbeats. The node in the
     hello must be the name in its certificate. A newer stream of the same node ends the older one.
     """
+    ReportHealth: _grpc.UnaryUnaryMultiCallable[_signer_pb2.ReportHealthRequest, _signer_pb2.ReportHealthResponse]
+    """Takes what a node signed about its key: a proof of life, or a drill of one of its backups."""
     ListSigners: _grpc.UnaryUnaryMultiCallable[_signer_pb2.ListSignersRequest, _signer_pb2.ListSignersResponse]
     """Returns every node that the rules name and when it was heard last."""
 
@@ -49,6 +51,8 @@ class SignerServiceAsyncStub(SignerServiceStub):
     """One stream per node: it says hello first, takes bundles and deltas, sends answers and heartbeats. The node in the
     hello must be the name in its certificate. A newer stream of the same node ends the older one.
     """
+    ReportHealth: _aio.UnaryUnaryMultiCallable[_signer_pb2.ReportHealthRequest, _signer_pb2.ReportHealthResponse]  # type: ignore[assignment]
+    """Takes what a node signed about its key: a proof of life, or a drill of one of its backups."""
     ListSigners: _aio.UnaryUnaryMultiCallable[_signer_pb2.ListSignersRequest, _signer_pb2.ListSignersResponse]  # type: ignore[assignment]
     """Returns every node that the rules name and when it was heard last."""
 
@@ -64,6 +68,14 @@ class SignerServiceServicer(metaclass=_abc_1.ABCMeta):
         """One stream per node: it says hello first, takes bundles and deltas, sends answers and heartbeats. The node in the
         hello must be the name in its certificate. A newer stream of the same node ends the older one.
         """
+
+    @_abc_1.abstractmethod
+    def ReportHealth(
+        self,
+        request: _signer_pb2.ReportHealthRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_signer_pb2.ReportHealthResponse, _abc.Awaitable[_signer_pb2.ReportHealthResponse]]:
+        """Takes what a node signed about its key: a proof of life, or a drill of one of its backups."""
 
     @_abc_1.abstractmethod
     def ListSigners(
