@@ -15,19 +15,21 @@ RESERVED_WEIGHT = 8_000  # for header, count and coinbase; Core's DEFAULT_BLOCK_
 _REGTEST_BITS = 0x207FFFFF  # no retargeting on regtest
 _REGTEST_TARGET = 0x7FFFFF << 8 * (0x20 - 3)
 _HALVING_BLOCKS = 150  # regtest; 210,000 on mainnet
+_VERSION_1 = (1).to_bytes(4, "little")  # of the genesis block
 _VERSION = 0x2000_0000  # BIP-9, no deployment signalled
 _COMMITMENT_PREFIX = bytes.fromhex("6a24aa21a9ed")  # BIP-141 "Commitment structure"
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block. block_hash, parent: 32 bytes, wire order.  transactions: the coinbase first."""
+    """One block. block_hash, parent: 32 bytes, wire order.  transactions: the coinbase first.  header: 80 bytes."""
 
     block_hash: bytes
     parent: bytes
     height: int
     time: int
     transactions: tuple[Transaction, ...]
+    header: bytes
 
 
 # Core's chainparams.cpp; its one transaction cannot be spent, so it is left out.
@@ -37,6 +39,12 @@ GENESIS = Block(
     height=0,
     time=1_296_688_602,
     transactions=(),
+    header=_VERSION_1
+    + bytes(32)
+    + bytes.fromhex("4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b")[::-1]
+    + (1_296_688_602).to_bytes(4, "little")
+    + _REGTEST_BITS.to_bytes(4, "little")
+    + (2).to_bytes(4, "little"),
 )
 
 
@@ -66,7 +74,7 @@ def mine_block(
         + _REGTEST_BITS.to_bytes(4, "little")
     )
     raw = header + compact_size(len(whole)) + b"".join(transaction.serialize() for transaction in whole)
-    return Block(hash256(header), parent.block_hash, height, time, whole), raw
+    return Block(hash256(header), parent.block_hash, height, time, whole, header), raw
 
 
 def read_header(raw: bytes) -> tuple[bytes, bytes, int]:
@@ -78,6 +86,18 @@ def subsidy_sats(height: int) -> int:
     """Return what the block at `height` may create: 50 BTC, halved every 150 blocks on regtest."""
     halvings = height // _HALVING_BLOCKS
     return 0 if halvings >= 64 else 50 * SATS_PER_BTC >> halvings
+
+
+def merkle_branch(leaves: Sequence[bytes], position: int) -> list[bytes]:
+    """Return the hashes (32 bytes each, lowest first) that lead from leaf `position` to the merkle root."""
+    level, branch = list(leaves), list[bytes]()
+    while len(level) > 1:
+        if len(level) % 2:
+            level.append(level[-1])
+        branch.append(level[position ^ 1])
+        level = [hash256(level[i] + level[i + 1]) for i in range(0, len(level), 2)]
+        position >>= 1
+    return branch
 
 
 def merkle_root(leaves: Sequence[bytes]) -> bytes:

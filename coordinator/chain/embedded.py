@@ -128,6 +128,10 @@ class EmbeddedChain:
         """See `MineableChain.reorg`."""
         return await self._run(self._changing(lambda: self._regtest.reorg(depth, script, transactions)))
 
+    async def ask(self, question: Callable[[Regtest], _Answer]) -> _Answer:
+        """Return what `question`, which changes nothing, reads from the chain; on the chain's own thread."""
+        return await self._run(lambda: question(self._regtest))
+
     async def _run(self, call: Callable[[], _Answer]) -> _Answer:
         if self._is_closed:
             raise UnavailableError("CHAIN_CLOSED", "expected an open chain, found it closed")

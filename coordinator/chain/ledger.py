@@ -34,6 +34,7 @@ class Ledger:
         self._spenders: dict[OutPoint, tuple[bytes, int]] = {}
         self._confirmed: dict[bytes, tuple[Transaction, int]] = {}
         self._undo: dict[bytes, list[Coin]] = {}
+        self._touched: dict[bytes, dict[bytes, int]] = {}
 
     def coin(self, outpoint: OutPoint) -> Coin | None:
         """Return the unspent coin at `outpoint`, mature or not."""
@@ -52,6 +53,10 @@ class Ledger:
         """Return txid and height of the confirmed transaction that spent `outpoint`."""
         return self._spenders.get(outpoint)
 
+    def history(self, script: bytes) -> tuple[tuple[bytes, int], ...]:
+        """Return txid and height of every transaction that pays or spends `script`, in order of the chain."""
+        return tuple(self._touched.get(script, {}).items())
+
     def connect(self, block: Block) -> None:
         """Apply the block that extends the tip."""
         spent: list[Coin] = []
@@ -60,9 +65,11 @@ class Ledger:
             if position:
                 for txin in transaction.inputs:
                     spent.append(self._remove(txin.outpoint))
+                    self._touch(spent[-1].output.script, txid, block.height)
                     self._spenders[txin.outpoint] = (txid, block.height)
             for vout, output in enumerate(transaction.outputs):
                 if output.script[:1] != _UNSPENDABLE:
+                    self._touch(output.script, txid, block.height)
                     self._add(Coin(OutPoint(txid, vout), output, block.height, position == 0))
             self._confirmed[txid] = (transaction, block.height)
         self._undo[block.block_hash] = spent
@@ -75,11 +82,22 @@ class Ledger:
             del self._confirmed[txid]
             for vout, output in enumerate(transaction.outputs):
                 if output.script[:1] != _UNSPENDABLE:
+                    self._untouch(output.script, txid)
                     self._remove(OutPoint(txid, vout))
             if position:
                 for txin in reversed(transaction.inputs):
                     del self._spenders[txin.outpoint]
+                    self._untouch(spent[-1].output.script, txid)
                     self._add(spent.pop())
+
+    def _touch(self, script: bytes, txid: bytes, height: int) -> None:
+        self._touched.setdefault(script, {})[txid] = height
+
+    def _untouch(self, script: bytes, txid: bytes) -> None:
+        touched = self._touched.get(script, {})
+        touched.pop(txid, None)
+        if not touched:
+            self._touched.pop(script, None)
 
     def _add(self, coin: Coin) -> None:
         self._coins[coin.outpoint] = coin

@@ -44,6 +44,10 @@ class Mempool:
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
 
+    def entry(self, txid: bytes) -> Entry | None:
+        """Return one waiting transaction."""
+        return self._entries.get(txid)
+
     def output(self, outpoint: OutPoint) -> TxOut | None:
         """Return the output of a waiting transaction at `outpoint`."""
         entry = self._entries.get(outpoint.txid)

@@ -6,6 +6,7 @@ after a SIGKILL is the state before it, mempool included.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -58,6 +59,7 @@ class Regtest:
             self._ledger = Ledger()
             self._mempool = Mempool()
             self._seen: dict[bytes, tuple[OutPoint, ...]] = {}
+            self._scripts: dict[bytes, bytes] = {}
             for record in self._log.take_records():
                 self._replay(record)
         except BaseException:
@@ -122,6 +124,48 @@ class Regtest:
             return TxStatus(TxState.CONFLICTED)
         return TxStatus(TxState.UNKNOWN)
 
+    def block_at(self, height: int) -> Block | None:
+        """Return the block of the best chain at `height`."""
+        return self._best[height] if 0 <= height < len(self._best) else None
+
+    def block_named(self, block_hash: bytes) -> Block | None:
+        """Return a block that was ever made, of the best chain or replaced."""
+        return self._blocks.get(block_hash)
+
+    def script_named(self, scripthash: bytes) -> bytes | None:
+        """Return the script whose SHA-256 is `scripthash` (32 bytes), if the chain or the mempool has seen it."""
+        return self._scripts.get(scripthash)
+
+    def median_time_at(self, height: int) -> int:
+        """Return the median time of the 11 blocks up to `height` (BIP-113)."""
+        return _median_time(self._best[max(0, height + 1 - _MEDIAN_SPAN) : height + 1])
+
+    def find(self, txid: bytes) -> tuple[Transaction, int | None] | None:
+        """Return a transaction and the height of its block, None where it still waits."""
+        if confirmed := self._ledger.confirmed(txid):
+            return confirmed
+        entry = self._mempool.entry(txid)
+        return None if entry is None else (entry.transaction, None)
+
+    def history(self, script: bytes) -> tuple[tuple[bytes, int], ...]:
+        """Return txid and height of every confirmed transaction that pays or spends `script`, in order of the chain."""
+        return self._ledger.history(script)
+
+    def waiting(self) -> tuple[Entry, ...]:
+        """Return what is in the mempool, parents first."""
+        return tuple(self._mempool)
+
+    def spender(self, outpoint: OutPoint) -> tuple[bytes, int | None] | None:
+        """Return the transaction that spends `outpoint`, and its height, None where it still waits."""
+        if spender := self._ledger.spender(outpoint):
+            return spender
+        waiting = self._mempool.spender(outpoint)
+        return None if waiting is None else (waiting, None)
+
+    def output(self, outpoint: OutPoint) -> TxOut | None:
+        """Return what stands at `outpoint`, spent or not, confirmed or not."""
+        return self._confirmed_output(outpoint) or self._mempool.output(outpoint)
+
     def mine(self, count: int, script: bytes) -> tuple[bytes, ...]:
         """See `MineableChain.mine`."""
         made: list[bytes] = []
@@ -160,7 +204,8 @@ class Regtest:
         if parent is None:
             raise IntegrityError("BLOCKLOG_DAMAGED", f"expected a parent of {block_hash[::-1].hex()}, found none")
         transactions = tuple(parse_transaction(raw) for raw in transactions_of(record.body))
-        self._submit(Block(block_hash, parent_hash, parent.height + 1, time, transactions), record.body)
+        block = Block(block_hash, parent_hash, parent.height + 1, time, transactions, record.body[:80])
+        self._submit(block, record.body)
 
     def _extend(self, branch: Sequence[Block], script: bytes, transactions: Sequence[Transaction]) -> bytes:
         """Make, submit and log one block on the last of `branch`; durable after the next flush."""
@@ -181,6 +226,7 @@ class Regtest:
         for step in steps:
             moved = self._blocks[step.block_hash]
             if step.is_connected:
+                self._name_scripts(moved.transactions)
                 self._ledger.connect(moved)
                 self._best.append(moved)
             else:
@@ -240,7 +286,13 @@ class Regtest:
             fees_sats -= sum(output.amount for output in transaction.outputs)
         return max(0, fees_sats)  # below zero the kernel refuses the block
 
+    def _name_scripts(self, transactions: Iterable[Transaction]) -> None:
+        for transaction in transactions:
+            for output in transaction.outputs:
+                self._scripts[hashlib.sha256(output.script).digest()] = output.script
+
     def _take(self, entry: Entry) -> None:
+        self._name_scripts((entry.transaction,))
         self._mempool.add(entry)
         self._seen[entry.txid] = tuple(txin.outpoint for txin in entry.transaction.inputs)
 

@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.chain.core import CoreSource, cookie_of
+from coordinator.chain.electrum import ElectrumPlace, ElectrumSource
 from coordinator.chain.embedded import EmbeddedChain
+from coordinator.chain.esplora import EsploraSource
+from coordinator.chain.http_source import HttpSource
 from coordinator.chain.port import ChainCoin, MineableChain, TxState, TxStatus
+from coordinator.chain.serving.run import Places
 from custody.errors import MalformedError, Refused, UnavailableError
 from custody.transaction import OutPoint, Transaction, TxIn, TxOut, parse_transaction
 from custody.units import Sats
 from tests.fakes.clock import FakeClock
+from tests.fakes.served import ServedChain
 from tests.fakes.spends import KEYS, OPEN, p2wsh, sign_two_of_three, spend_open, two_of_three, with_high_s
 
 OTHER = p2wsh(b"\x51\x51")
@@ -25,11 +31,36 @@ async def _embedded(directory: Path) -> EmbeddedChain:
     return await EmbeddedChain.open(directory, FakeClock())
 
 
-ADAPTERS: dict[str, Callable[[Path], Awaitable[EmbeddedChain]]] = {"embedded": _embedded}
+async def _esplora(directory: Path) -> ServedChain:
+    return await ServedChain.open(directory, lambda places: EsploraSource(HttpSource(places.esplora)))
+
+
+async def _electrum(directory: Path) -> ServedChain:
+    def source(places: Places) -> ElectrumSource:
+        host, _, port = places.electrum.partition(":")
+        return ElectrumSource(ElectrumPlace(host, int(port), pin=None))
+
+    return await ServedChain.open(directory, source)
+
+
+async def _core(directory: Path) -> ServedChain:
+    def source(places: Places) -> CoreSource:
+        return CoreSource(HttpSource(places.core), cookie_of(Path(places.cookie)), wallet="keyturn")
+
+    return await ServedChain.open(directory, source)
+
+
+Opened = EmbeddedChain | ServedChain
+ADAPTERS: dict[str, Callable[[Path], Awaitable[Opened]]] = {
+    "embedded": _embedded,
+    "esplora": _esplora,
+    "electrum": _electrum,
+    "core": _core,
+}
 
 
 @pytest.fixture(params=ADAPTERS)
-async def chain(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EmbeddedChain]:
+async def chain(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
     """An empty chain."""
     opened = await ADAPTERS[request.param](tmp_path)
     yield opened
@@ -308,7 +339,7 @@ async def test_mine_when_its_task_is_cancelled_then_all_or_nothing(chain: Mineab
     await chain.mine(1, OPEN)
 
 
-async def test_calls_when_closed_then_unavailable(chain: EmbeddedChain) -> None:
+async def test_calls_when_closed_then_unavailable(chain: Opened) -> None:
     """A closed chain knows nothing; closing again is fine."""
     await chain.close()
     await chain.close()

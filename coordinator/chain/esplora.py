@@ -1,0 +1,127 @@
+"""A `Source` over Esplora's REST interface: blockstream.info, mempool.space, or a server of one's own.
+
+Reference: API.md of the Esplora project. A script is named by its SHA-256, so the server learns which coins are ours:
+a server of one's own, or Tor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from coordinator.chain.http_source import Answer, HttpSource
+from coordinator.chain.outside import Place, Unspent
+from coordinator.chain.port import Tip
+from coordinator.chain.rejections import rejection
+from custody.errors import Refused, UnavailableError
+from custody.transaction import OutPoint
+
+_FOUND, _MISSING, _REFUSED = 200, 404, 400
+_TARGET = "2"  # blocks: what should confirm soon
+_T = TypeVar("_T")
+
+
+class EsploraSource:
+    """Implements `Source`. Args: http: the server's root, `https://host/api`."""
+
+    def __init__(self, http: HttpSource) -> None:
+        self._http = http
+
+    async def close(self) -> None:
+        """See `Source.close`."""
+        await self._http.close()
+
+    async def genesis_hash(self) -> str:
+        """See `Source.genesis_hash`."""
+        return _found(await self._http.get("/block-height/0")).text
+
+    async def tip(self) -> Tip:
+        """See `Source.tip`."""
+        block_hash = _found(await self._http.get("/blocks/tip/hash")).text
+        block = _json(await self._http.get(f"/block/{block_hash}"))
+        return _read(lambda: Tip(int(block["height"]), _wire(block_hash), int(block["mediantime"])))
+
+    async def unspent(self, scripts: Sequence[bytes]) -> tuple[Unspent, ...]:
+        """See `Source.unspent`."""
+        pages = await asyncio.gather(*(self._unspent(script) for script in scripts))
+        return tuple(one for page in pages for one in page)
+
+    async def _unspent(self, script: bytes) -> list[Unspent]:
+        name = hashlib.sha256(script).hexdigest()
+        found = _json(await self._http.get(f"/scripthash/{name}/utxo"))
+
+        def read(one: Any) -> Unspent:
+            height = int(one["status"]["block_height"]) if one["status"]["confirmed"] else 0
+            return Unspent(OutPoint(_wire(one["txid"]), int(one["vout"])), int(one["value"]), script, height)
+
+        return _read(lambda: [read(one) for one in found])
+
+    async def transaction(self, txid: bytes) -> bytes | None:
+        """See `Source.transaction`."""
+        answer = await self._http.get(f"/tx/{txid[::-1].hex()}/raw")
+        return None if answer.status == _MISSING else _found(answer).body
+
+    async def place(self, txid: bytes) -> Place | None:
+        """See `Source.place`."""
+        answer = await self._http.get(f"/tx/{txid[::-1].hex()}/status")
+        if answer.status == _MISSING:
+            return None
+        status = _json(answer)
+        return _read(lambda: Place(txid, int(status["block_height"]) if status["confirmed"] else None))
+
+    async def spender(self, outpoint: OutPoint) -> Place | None:
+        """See `Source.spender`."""
+        answer = await self._http.get(f"/tx/{outpoint.txid[::-1].hex()}/outspend/{outpoint.vout}")
+        if answer.status == _MISSING:
+            return None
+        found = _json(answer)
+        if not found.get("spent"):
+            return None
+        status = found["status"]
+        height = int(status["block_height"]) if status["confirmed"] else None
+        return _read(lambda: Place(_wire(found["txid"]), height))
+
+    async def send(self, raw: bytes) -> Refused | None:
+        """See `Source.send`."""
+        answer = await self._http.post("/tx", raw.hex().encode(), {"content-type": "text/plain"})
+        if answer.status == _REFUSED:
+            return rejection(answer.text)
+        _found(answer)
+        return None
+
+    async def fee_rate_sat_vb(self) -> int:
+        """See `Source.fee_rate_sat_vb`."""
+        found = _json(await self._http.get("/fee-estimates"))
+        return _read(lambda: math.ceil(float(found.get(_TARGET, found.get("1", 1)))))
+
+
+def _found(answer: Answer) -> Answer:
+    if answer.status != _FOUND:
+        raise UnavailableError("CHAIN_ANSWER", f"expected an answer, found status {answer.status}")
+    return answer
+
+
+def _json(answer: Answer) -> Any:
+    try:
+        return json.loads(_found(answer).body)
+    except (ValueError, RecursionError) as error:
+        raise UnavailableError("CHAIN_ANSWER", "expected JSON") from error
+
+
+def _read(make: Callable[[], _T]) -> _T:
+    """Return what `make` reads out of an answer; whatever does not fit makes the whole answer unusable."""
+    try:
+        return make()
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UnavailableError("CHAIN_ANSWER", f"expected Esplora's fields, found {type(error).__name__}") from error
+
+
+def _wire(text: str) -> bytes:
+    found = bytes.fromhex(text)
+    if len(found) != 32:
+        raise ValueError("hash")
+    return found[::-1]
