@@ -5,6 +5,9 @@ while nothing serves. No entry, no hash and nothing that the money log names is 
 
 `python3 -m coordinator --make-log-key FILE --passphrase FILE`: make the log's key, once, sealed in a file.
 
+`python3 -m coordinator regtest --serve --directory D`: the embedded regtest chain for programs of others, on loopback:
+Esplora REST, Electrum protocol, part of Bitcoin Core's RPC. Prints where, as one line of JSON.
+
 Exit codes: 0 stopped as asked, 1 breakage, 2 usage.
 """
 
@@ -21,6 +24,8 @@ from coordinator.config import load_config
 from coordinator.log_key import make_sealed
 from custody.errors import CustodyError
 
+_PORTS = ("esplora", "electrum", "core")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
@@ -36,6 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--prune-before", type=int, metavar="UTC_SECONDS", help="remove bodies that only older events name, then stop"
     )
+    parser.add_argument("command", nargs="?", choices=["regtest"], help="regtest: the embedded chain by itself")
+    parser.add_argument("--serve", action="store_true", help="with regtest: for programs of others")
+    parser.add_argument("--directory", type=Path, metavar="D", help="with regtest: where the chain is")
+    for name in _PORTS:
+        parser.add_argument(f"--{name}", type=int, default=0, metavar="PORT", help="with regtest; 0: any that is free")
     args = parser.parse_args(arguments)
     if sys.flags.optimize:
         return _fail("OPTIMIZED", "expected python without -O: libraries check with assert")
@@ -45,6 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
                 parser.error("expected --passphrase with --make-log-key")
             print(json.dumps({"log_key": make_sealed(args.make_log_key, args.passphrase).hex()}))
             return 0
+        if args.command == "regtest":
+            if not args.serve or args.directory is None:
+                parser.error("expected regtest --serve --directory D")
+            from coordinator.chain.serving.run import run as serve
+
+            return asyncio.run(serve(args.directory, (args.esplora, args.electrum, args.core)))
         if args.config is None:
             parser.error("expected --config or --make-log-key")
         from coordinator.app import forget_before, put_back, run

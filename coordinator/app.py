@@ -13,6 +13,8 @@ import structlog
 
 from coordinator import flow, governing, keys
 from coordinator.chain.embedded import EmbeddedChain
+from coordinator.chain.places import open_chain
+from coordinator.chain.port import Chain
 from coordinator.clock import Clock, SystemClock
 from coordinator.collectors import Collector, FileCollector, HttpsCollector, SyslogCollector
 from coordinator.config import Config, SealedKey
@@ -83,11 +85,11 @@ async def run(config: Config, hook: Hook = no_hook) -> int:
     if is_new and not await _hold_ceremony(config, stop):
         return 0
     async with AsyncExitStack() as stack:
-        chain = await stack.enter_async_context(await EmbeddedChain.open(config.chain, SystemClock()))
+        genesis = read_genesis(config.genesis)
+        chain = await open_chain(config.chain, genesis.network, stack)
         dialled = {w.name: GrpcWitness(w.address, _tls(config)) for w in config.witnesses}
         for witness in dialled.values():
             stack.push_async_callback(witness.close)
-        genesis = read_genesis(config.genesis)
         parts = await _parts(config, genesis, chain, hook, dialled, stack)
         stack.push_async_callback(parts.verifying.close)
         await _check_witnesses(parts)
@@ -197,7 +199,7 @@ def read_genesis(path: Path) -> Genesis:
 async def _parts(
     config: Config,
     genesis: Genesis,
-    chain: EmbeddedChain,
+    chain: Chain,
     hook: Hook,
     dialled: Mapping[str, GrpcWitness],
     stack: AsyncExitStack,
@@ -218,7 +220,7 @@ async def _parts(
         followed=followed,
         outbox=Outbox(),
         books={w.wallet.wallet_id: ScriptBook(w.wallet) for w in genesis.wallets},
-        confirmations=config.confirmations,
+        confirmations=config.chain.confirmations,
         hook=hook,
     )
     governing.turn_keys(parts, rules)
@@ -250,7 +252,7 @@ def _pins(genesis: Genesis, policy: Policy, keys: tuple[LogKey, ...]) -> LogPins
     return LogPins(genesis.hash, key, roots.log_key, witness_keys(policy), roots.w)
 
 
-def _services(parts: Parts, chain: EmbeddedChain) -> list[Served]:
+def _services(parts: Parts, chain: Chain) -> list[Served]:
     adders = {
         "WithdrawalService": partial(withdrawal_pb2_grpc.add_WithdrawalServiceServicer_to_server, Withdrawals(parts)),
         "ApprovalService": partial(approval_pb2_grpc.add_ApprovalServiceServicer_to_server, Approvals(parts)),
@@ -259,8 +261,9 @@ def _services(parts: Parts, chain: EmbeddedChain) -> list[Served]:
         "WalletService": partial(wallet_pb2_grpc.add_WalletServiceServicer_to_server, Wallets(parts)),
         "PolicyService": partial(policy_pb2_grpc.add_PolicyServiceServicer_to_server, Policies(parts)),
         "AuditService": partial(audit_pb2_grpc.add_AuditServiceServicer_to_server, Audits(parts)),
-        "ChainService": partial(chain_pb2_grpc.add_ChainServiceServicer_to_server, ChainOfBlocks(chain)),
     }
+    if isinstance(chain, EmbeddedChain):  # nobody mines on any other
+        adders["ChainService"] = partial(chain_pb2_grpc.add_ChainServiceServicer_to_server, ChainOfBlocks(chain))
     return [Served(f"custody.v1.{name}", add) for name, add in adders.items()]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordinator.chain.places import ChainPlace, read_chain
 from coordinator.vault_key import VaultPlace
 from custody.canonical import Json
 from custody.errors import MalformedError
@@ -61,7 +62,7 @@ class Config:
 
     listen: host:port.  database: SQLAlchemy URL.  genesis: the signed genesis file.  log_key: where it is.
     next_log_key: where the one is to which rules that wait turn, or None.
-    chain: directory of the embedded regtest chain.  confirmations: depth in blocks at which a payment is done.
+    chain: which view of the chain.
     tiles: loopback host:port of the read-only tiles of both logs, "" for none.
     stream: who gets a copy of every event.
     """
@@ -70,8 +71,7 @@ class Config:
     database: str
     genesis: Path
     log_key: SealedKey | VaultPlace
-    chain: Path
-    confirmations: int
+    chain: ChainPlace
     tls: TlsConfig
     witnesses: tuple[WitnessConfig, ...]
     tiles: str = ""
@@ -91,23 +91,18 @@ def load_config(path: Path) -> Config:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise MalformedError("CONFIG_UNREADABLE", f"{path.name}: {error}") from error
     fields, base = Fields(value, path.name), path.resolve().parent
-    chain = fields.fields("chain")
-    if (kind := chain.text("kind")) != "embedded":
-        raise MalformedError("CONFIG_CHAIN", f"expected embedded, found {kind[:20]!r}")
     config = Config(
         listen=fields.text("listen"),
         database=fields.text("database", 1024).replace("{here}", str(base)),
         genesis=base / fields.text("genesis"),
         log_key=_log_key(fields.fields("log_key"), base),
         next_log_key=_log_key(fields.fields("next_log_key"), base) if fields.has("next_log_key") else None,
-        chain=base / chain.text("directory"),
-        confirmations=chain.integer("confirmations", 1, 1000),
+        chain=read_chain(fields.fields("chain"), base),
         tls=_tls(fields.fields("tls"), base),
         witnesses=tuple(_witness(Fields(item, "witness")) for item in fields.items("witnesses", 63)),
         tiles=_only(fields.fields("tiles"), "listen") if fields.has("tiles") else "",
         stream=_stream(fields.fields("stream"), base) if fields.has("stream") else StreamConfig(),
     )
-    chain.done()
     fields.done()
     return config
 

@@ -70,6 +70,11 @@ class CoreSource:
         info = await self._call("getblockchaininfo", [])
         return _read(lambda: Tip(int(info["blocks"]), _wire(info["bestblockhash"]), int(info["mediantime"])))
 
+    async def lag_blocks(self) -> int | None:
+        """See `Source.lag_blocks`."""
+        info = await self._call("getblockchaininfo", [])
+        return _read(lambda: max(0, int(info["headers"]) - int(info["blocks"])))
+
     async def unspent(self, scripts: Sequence[bytes]) -> tuple[Unspent, ...]:
         """See `Source.unspent`."""
         await self._watch(scripts)

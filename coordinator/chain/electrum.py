@@ -82,6 +82,10 @@ class ElectrumSource:
         times = sorted(int.from_bytes(header[68:72], "little") for header in headers)
         return Tip(height, hash256(headers[-1]), times[len(times) // 2])
 
+    async def lag_blocks(self) -> int | None:
+        """See `Source.lag_blocks`: no word for it in this interface."""
+        return None
+
     async def unspent(self, scripts: Sequence[bytes]) -> tuple[Unspent, ...]:
         """See `Source.unspent`."""
         pages = await asyncio.gather(*(self._unspent(script) for script in scripts))

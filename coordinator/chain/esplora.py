@@ -45,6 +45,10 @@ class EsploraSource:
         block = _json(await self._http.get(f"/block/{block_hash}"))
         return _read(lambda: Tip(int(block["height"]), _wire(block_hash), int(block["mediantime"])))
 
+    async def lag_blocks(self) -> int | None:
+        """See `Source.lag_blocks`: no word for it in this interface."""
+        return None
+
     async def unspent(self, scripts: Sequence[bytes]) -> tuple[Unspent, ...]:
         """See `Source.unspent`."""
         pages = await asyncio.gather(*(self._unspent(script) for script in scripts))

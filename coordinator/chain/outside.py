@@ -66,6 +66,10 @@ class Source(Protocol):
         """Return the tip as the server has it."""
         ...
 
+    async def lag_blocks(self) -> int | None:
+        """Return how many headers the server knows beyond its tip, None where it does not say."""
+        ...
+
     async def unspent(self, scripts: Sequence[bytes]) -> tuple[Unspent, ...]:
         """Return what is unspent on `scripts`, by blocks and by the mempool."""
         ...
@@ -126,6 +130,11 @@ class OutsideChain:
     async def height(self) -> int:
         """See `Chain.height`."""
         return (await self.tip()).height
+
+    async def lag_blocks(self) -> int | None:
+        """See `Chain.lag_blocks`."""
+        await self._ready()
+        return await self._source.lag_blocks()
 
     async def coins(self, scripts: Sequence[bytes]) -> tuple[ChainCoin, ...]:
         """See `Chain.coins`. What does not hash to its outpoint is left out and said in the log."""

@@ -1,7 +1,8 @@
 """Several backends as one `Chain`: no single operator can say that a payment is confirmed, or keep one from going out.
 
 Confirmed is what two backends of different operators call confirmed, at the lesser depth of the two; where they
-contradict each other it is said in the log, and the cautious answer counts. Coins and fees are asked of whoever answers.
+contradict each other it is said in the log, and the cautious answer counts. Coins and fees are asked of whoever
+answers.
 """
 
 from __future__ import annotations
@@ -71,6 +72,15 @@ class SeveralChains:
     async def height(self) -> int:
         """See `Chain.height`."""
         return (await self.tip()).height
+
+    async def lag_blocks(self) -> int | None:
+        """See `Chain.lag_blocks`: behind its own headers, or behind the best of the others, whichever is more."""
+        own = await self._first(lambda chain: chain.lag_blocks())
+        tips = await self._everyone(lambda chain: chain.tip())
+        if len(tips) < len(self._backends) or len(tips) == 1:
+            return own
+        behind = max(tip.height for tip in tips.values()) - next(iter(tips.values())).height
+        return max(behind, own or 0)
 
     async def coins(self, scripts: Sequence[bytes]) -> tuple[ChainCoin, ...]:
         """See `Chain.coins`: of the first backend that answers. What it leaves out costs time, never money."""

