@@ -109,7 +109,7 @@ GROUPS = {
         Group(
             "policy_reading",
             _policy("__init__", "document", "parse", "parse_match", "parse_rules", "words"),
-            (*_tests("parse", "words", "text"), "tests/unit/test_credentials.py"),
+            (*_tests("parse", "whole", "words", "text"), "tests/unit/test_credentials.py"),
         ),
         Group(
             "policy_diff",
