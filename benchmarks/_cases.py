@@ -93,7 +93,7 @@ def clear(psbt: Psbt, facts: Facts, book: ScriptBook, cosigner: int) -> Cleared:
     return Cleared(
         digests=sighashes(psbt, facts, book),
         paths=tuple((fact.branch, fact.index) for fact in facts.inputs),
-        pubkeys=tuple(book.script(fact.branch, fact.index).pubkeys[cosigner] for fact in facts.inputs),
+        pubkeys=tuple(script.pubkeys[cosigner] for script in book.of(facts.inputs)),
     )
 
 

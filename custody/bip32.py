@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from custody import curve
@@ -69,13 +69,30 @@ class ExtendedKey:
 
 
 class Children:
-    """The public children of several keys side by side; only their keys, which is what a wallet asks for."""
+    """The public children of several keys side by side; only their keys, which is what a wallet asks for.
+
+    Args:
+        parents: point (64 bytes, of `curve`), public key (33 bytes) and chain code (32 bytes) of each.
+    """
 
     __slots__ = ("_parents", "_tweaks")
 
-    def __init__(self, parents: Sequence[ExtendedKey]) -> None:
-        self._parents = [curve.parse_point(parent.pubkey) for parent in parents]
-        self._tweaks = [Tweaks(parent.chain_code, parent.pubkey) for parent in parents]
+    def __init__(self, parents: Iterable[tuple[bytes, bytes, bytes]]) -> None:
+        self._parents, self._tweaks = [], []
+        for point, pubkey, chain_code in parents:
+            self._parents.append(point)
+            self._tweaks.append(Tweaks(chain_code, pubkey))
+
+    @classmethod
+    def of(cls, keys: Iterable[ExtendedKey]) -> Children:
+        """Return the children of `keys`."""
+        return cls((curve.parse_point(key.pubkey), key.pubkey, key.chain_code) for key in keys)
+
+    def below(self, index: int) -> Children:
+        """Return the children of each parent's child at `index`. Raises as `at`."""
+        chain_codes = (tweaks.at(index)[32:] for tweaks in self._tweaks)
+        found = zip(self.at(index), chain_codes, strict=True)
+        return Children((point, pubkey, chain_code) for (pubkey, point), chain_code in found)
 
     def at(self, index: int) -> list[tuple[bytes, bytes]]:
         """Return each parent's key at `index` < 2^31: 33 bytes, and 64 bytes as `curve.Verifier` takes it.

@@ -82,8 +82,9 @@ def child_points(parents: Sequence[bytes], tweaks: Sequence[bytes]) -> list[tupl
     Raises:
         ValueError: there is no such point (one tweak in 2^127).
     """
-    parent, added, child = ffi.new("secp256k1_pubkey *"), ffi.new("secp256k1_pubkey *"), ffi.new("secp256k1_pubkey *")
-    pair, in_memory = ffi.new("secp256k1_pubkey *[2]", [parent, added]), ffi.buffer(child)
+    keys = ffi.new("secp256k1_pubkey[3]")
+    parent, added, child = keys, keys + 1, keys + 2
+    pair, in_memory = ffi.new("secp256k1_pubkey *[2]", [parent, added]), ffi.buffer(child, 64)
     compressed, size = ffi.new("unsigned char[33]"), ffi.new("size_t *", 33)
     compressed_bytes, copy = ffi.buffer(compressed), ffi.memmove
     create, combine, serialize = (

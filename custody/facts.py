@@ -50,6 +50,7 @@ from custody.psbt_fields import (
     FieldMap,
 )
 from custody.psbt_v2 import is_modifiable
+from custody.quick import quick
 from custody.scripts import Template, spend_weight
 from custody.sighash import SIGHASH_ALL, SIGHASH_DEFAULT
 from custody.transaction import OutPoint, TxIn, TxOut
@@ -103,6 +104,9 @@ class InputFact:
     branch: int
     index: int
     script: bytes
+
+
+_input_fact = quick(InputFact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,20 +225,20 @@ def _check_fields(psbt: Psbt, wallet: Wallet) -> Refused | None:
         return Refused("TX_VERSION", str(VERSION), str(transaction.version))
     if any(txin.sequence != SEQUENCE for txin in transaction.inputs):
         return Refused("SEQUENCE", f"{SEQUENCE:#x} in every input", "another")
-    signatures = _TAP_SIGNATURE_TYPES if wallet.template.is_taproot else _SIGNATURE_TYPES
-    if _types(psbt.inputs) & _mask(signatures):
+    signatures, of_inputs, of_outputs = _judged(wallet.template)
+    types = _types(psbt.inputs)
+    if types & signatures:
         return Refused("PSBT_HAS_SIGNATURES", "signatures beside the PSBT", "one inside")
-    of_inputs, of_outputs = _judged(wallet.template)
     return (
-        _unknown((psbt.globals,), _mask(_GLOBAL_TYPES))
+        _unknown(psbt.globals.kinds, _GLOBAL_MASK)
         or _foreign_xpub(psbt, wallet)
-        or _unknown(psbt.inputs, of_inputs)
-        or _unknown(psbt.outputs, of_outputs)
+        or _unknown(types, of_inputs)
+        or _unknown(_types(psbt.outputs), of_outputs)
     )
 
 
-def _unknown(maps: Iterable[FieldMap], known: int) -> Refused | None:
-    extra = _types(maps) & ~known
+def _unknown(types: int, known: int) -> Refused | None:
+    extra = types & ~known
     if not extra:
         return None
     first = (extra & -extra).bit_length() - 1
@@ -249,16 +253,19 @@ def _types(maps: Iterable[FieldMap]) -> int:
     return found
 
 
-@cache
 def _mask(types: frozenset[int]) -> int:
     return sum(1 << kind for kind in types)
 
 
+_GLOBAL_MASK = _mask(_GLOBAL_TYPES)
+
+
 @cache
-def _judged(template: Template) -> tuple[int, int]:
-    """Return the types of field that are judged here, of inputs and of outputs, as bits."""
+def _judged(template: Template) -> tuple[int, int, int]:
+    """Return the types that sign, and those that are judged here, of inputs and of outputs, as bits."""
     of_inputs, of_outputs = _SCRIPT_TYPES[template]
-    return _mask(_CLAIMED_TYPES | of_inputs), _mask(V2_ONLY[OUTPUT] | of_outputs)
+    signatures = _TAP_SIGNATURE_TYPES if template.is_taproot else _SIGNATURE_TYPES
+    return _mask(signatures), _mask(_CLAIMED_TYPES | of_inputs), _mask(V2_ONLY[OUTPUT] | of_outputs)
 
 
 def _foreign_xpub(psbt: Psbt, wallet: Wallet) -> Refused | None:
@@ -271,13 +278,18 @@ def _foreign_xpub(psbt: Psbt, wallet: Wallet) -> Refused | None:
 
 def _read_input(txin: TxIn, found: PsbtInput, book: ScriptBook, sighash: bytes) -> InputFact | Refused:
     """Prove one coin: its previous transaction re-hashed, its script derived, every claim in agreement."""
-    outpoint, values = txin.outpoint, found.values
+    outpoint = txin.outpoint
+    if own := found.own_at(outpoint):
+        output, tail = own
+        if book.known.tails.get(tail.script) is tail:  # not of another book: every byte is what this one would write
+            return _input_fact(outpoint, int.from_bytes(output[:8], "little"), tail.branch, tail.index, tail.script)
     spent = found.spent(outpoint)
     if spent is None:
         if found.previous is None:
             return Refused("PREVIOUS_MISSING", f"the previous transaction of {outpoint}", "none")
         return Refused("PREVIOUS_MISMATCH", f"the transaction of {outpoint}", found.previous.txid_hex)
     # The script of an output of ours has 34 bytes behind one byte of length; of another one, this is not the script.
+    values = found.values
     amount, script = Sats(int.from_bytes(spent[:8], "little")), spent[9:]
     if values.get(_WITNESS_UTXO, spent) != spent:
         return Refused("AMOUNT_LIE", f"{amount} sats on the script of {outpoint}", "another claim")

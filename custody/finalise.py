@@ -25,10 +25,7 @@ def finalize(psbt: Psbt, facts: Facts, book: ScriptBook, accepted: Accepted) -> 
     if not accepted.is_complete:
         raise IntegrityError("NOT_COMPLETE", f"expected {accepted.threshold} cosigners, found {len(accepted.signed)}")
     signers = frozenset(sorted(accepted.signed)[: accepted.threshold])
-    script = book.script
-    spends = [
-        (script(fact.branch, fact.index), filed) for fact, filed in zip(facts.inputs, accepted.by_input, strict=True)
-    ]
+    spends = list(zip(book.of(facts.inputs), accepted.by_input, strict=True))
     signed = psbt.transaction.with_witnesses([_witness(ours, filed, signers) for ours, filed in spends])
     if not any(ours.redeem_script for ours, _ in spends):
         return signed

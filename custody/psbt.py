@@ -51,7 +51,7 @@ from custody.psbt_fields import (
     read_tap_path,
     v2_field,
 )
-from custody.psbt_skim import Known, Rules, skim_map, skim_transaction
+from custody.psbt_skim import OWN_KINDS, Earlier, Known, Rules, Tail, skim_map, skim_own, spent_output
 from custody.psbt_v2 import read_counts, transaction_of, v0_maps, v2_maps
 from custody.reader import Reader, compact_size, sized
 from custody.transaction import OutPoint, Transaction, TxOut, parse_transaction
@@ -71,6 +71,7 @@ _USUAL_INPUT = {
 _USUAL_INPUT_V2 = {**_USUAL_INPUT, IN_PREVIOUS_TXID: (32, 32), IN_OUTPUT_INDEX: (4, 4), IN_SEQUENCE: (4, 4)}
 _USUAL_OUTPUT = {OUT_REDEEM_SCRIPT: _SCRIPT, OUT_WITNESS_SCRIPT: _SCRIPT}
 _USUAL_OUTPUT_V2 = {**_USUAL_OUTPUT, OUT_AMOUNT: (8, 8), OUT_SCRIPT: _SCRIPT}
+_USUAL_GLOBAL = Rules(GLOBAL, 0, {GLOBAL_TRANSACTION: (10, MAX_PSBT_BYTES)}, derivation=-1)
 _USUAL = {  # as `custody.psbt_fields` has it, which judges what is left out here
     (INPUT, 0): Rules(INPUT, 0, _USUAL_INPUT, IN_DERIVATION, IN_PARTIAL_SIGNATURE, IN_WITNESS_UTXO),
     (INPUT, 2): Rules(INPUT, 2, _USUAL_INPUT_V2, IN_DERIVATION, IN_PARTIAL_SIGNATURE, IN_WITNESS_UTXO),
@@ -83,6 +84,7 @@ class PsbtInput(FieldMap):
     """What a PSBT says of one input; nothing in it is proven."""
 
     _proven: tuple[OutPoint, bytes] | None = None  # by `parse`: an outpoint, and what is there
+    _tail: Tail | None = None  # by `parse`: what stands behind that output, where the wallet writes all of the map
 
     @cached_property
     def previous(self) -> Transaction | None:
@@ -110,26 +112,37 @@ class PsbtInput(FieldMap):
         raw = self.spent(outpoint)
         return None if raw is None else read_output(Field(b"", raw))
 
-    def prove(self, outpoint: OutPoint, earlier: dict[bytes, tuple[bytes, list[bytes]]]) -> bool:
+    @classmethod
+    def skimmed_own(cls, source: bytes, start: int, outpoint: OutPoint, read: tuple[bytes, Tail, int]) -> PsbtInput:
+        """Return the map at `start` of the PSBT `source`, as `custody.psbt_skim.skim_own` read it for `outpoint`."""
+        output, tail, end = read
+        found = cls.skimmed(source, start, (None, OWN_KINDS | tail.kinds, b"", end))
+        found._proven, found._tail = (outpoint, output), tail
+        return found
+
+    def own_at(self, outpoint: OutPoint) -> tuple[bytes, Tail] | None:
+        """Return the serialised output at `outpoint` and its `Tail`, if the map is what a wallet writes to spend it."""
+        proven, tail = self._proven, self._tail
+        if tail is None or proven is None or (proven[0] is not outpoint and proven[0] != outpoint):
+            return None
+        return proven[1], tail
+
+    def prove(self, outpoint: OutPoint, earlier: Earlier) -> bool:
         """Return whether it spends `outpoint` as far as it says what it spends; remember the output if so.
 
         Args:
             outpoint: of the unsigned transaction.
-            earlier: txid -> previous transaction and its outputs, of the inputs before this one; grows.
+            earlier: previous transactions of the inputs before this one; grows.
         """
         raw = self.value(IN_PREVIOUS)
         if raw is None:
             return True
-        known = earlier.get(outpoint.txid)
-        if known is None or known[0] != raw:
-            skimmed = skim_transaction(raw)
-            if skimmed is None or skimmed[0] != outpoint.txid:
-                return self.spent(outpoint) is not None  # the strict reader judges, and names what is wrong
-            known = earlier[outpoint.txid] = (raw, skimmed[1])
-        if outpoint.vout >= len(known[1]):
-            return False
-        self._proven = (outpoint, known[1][outpoint.vout])
-        return True
+        output = spent_output(raw, 0, len(raw), outpoint, earlier)
+        if output is None:
+            return self.spent(outpoint) is not None  # the strict reader judges, and names what is wrong
+        if output:
+            self._proven = (outpoint, output)
+        return bool(output)
 
     @property
     def witness_utxo(self) -> TxOut | None:
@@ -230,7 +243,7 @@ def parse(raw: bytes, known: Known = NOTHING) -> Psbt:
         raise MalformedError("PSBT_MAGIC", "expected the PSBT magic", 0)
     reader = Reader(raw)
     reader.take(len(MAGIC))
-    global_map = FieldMap(_read_map(reader, GLOBAL))
+    global_map = _read_global(reader)
     version = _check_version(global_map)
     unsigned = None if version == 2 else _read_unsigned(global_map)
     if unsigned is None:
@@ -239,13 +252,13 @@ def parse(raw: bytes, known: Known = NOTHING) -> Psbt:
         counts = len(unsigned.inputs), len(unsigned.outputs)
     if sum(counts) > reader.left:  # each map ends with a byte
         raise reader.malformed("COUNT_TOO_LARGE", f"expected counts that fit into {reader.left} bytes")
-    inputs = _read_maps(PsbtInput, reader, counts[0], _USUAL[INPUT, version], known)
+    earlier: Earlier = {}
+    inputs = _read_inputs(reader, counts[0], unsigned, known, earlier)
     outputs = _read_maps(PsbtOutput, reader, counts[1], _USUAL[OUTPUT, version], known)
     reader.end()
     transaction = unsigned or transaction_of(global_map, inputs, outputs, reader.offset)
-    earlier: dict[bytes, tuple[bytes, list[bytes]]] = {}
     for txin, found in zip(transaction.inputs, inputs, strict=True):
-        if not found.prove(txin.outpoint, earlier):
+        if not found.own_at(txin.outpoint) and not found.prove(txin.outpoint, earlier):
             at = found.one(IN_PREVIOUS)
             offset = -1 if at is None else at.offset
             raise MalformedError("PREVIOUS_MISMATCH", f"expected the transaction of {txin.outpoint}", offset)
@@ -292,11 +305,45 @@ def convert(psbt: Psbt, version: int) -> Psbt:
     return made
 
 
+def _read_global(reader: Reader) -> FieldMap:
+    """Return the global map: in one pass where it holds the unsigned transaction alone, as `build` writes it."""
+    skimmed = skim_map(reader.raw, reader.at, _USUAL_GLOBAL, NOTHING)
+    if skimmed is None or len(skimmed[0]) != 1:
+        return FieldMap(_read_map(reader, GLOBAL))
+    (field,) = skimmed[0].items()
+    reader.at = skimmed[3]
+    return FieldMap((Field(*field, reader.at - 1 - len(field[1])),))
+
+
+def _read_inputs(
+    reader: Reader, count: int, unsigned: Transaction | None, known: Known, earlier: Earlier
+) -> tuple[PsbtInput, ...]:
+    """Return the next maps of the PSBT, read and proven in one step where they are as our wallet writes them."""
+    rules = _USUAL[INPUT, 0 if unsigned else 2]
+    if unsigned is None or not known.tails:
+        return _read_maps(PsbtInput, reader, count, rules, known)
+    raw, tails = reader.raw, known.tails
+    found: list[PsbtInput] = []
+    for txin in unsigned.inputs:
+        at, outpoint = reader.at, txin.outpoint
+        read = skim_own(raw, at, outpoint, tails, earlier)
+        if read is None:
+            found.extend(_read_maps(PsbtInput, reader, 1, rules, known))
+        else:
+            found.append(PsbtInput.skimmed_own(raw, at, outpoint, read))
+            reader.at = read[2]
+    return tuple(found)
+
+
 def _read_maps(kind: type[_Map], reader: Reader, count: int, rules: Rules, known: Known) -> tuple[_Map, ...]:
     """Return the next maps of the PSBT, each in one pass where it has the usual form."""
-    raw, found = reader.raw, []
+    raw, found, empty = reader.raw, [], kind(())
     for _ in range(count):
         at = reader.at
+        if raw.startswith(b"\0", at):  # as outputs to others are
+            found.append(empty)
+            reader.at = at + 1
+            continue
         skimmed = skim_map(raw, at, rules, known)
         if skimmed is None:
             found.append(kind(_read_map(reader, rules.where, rules.version)))

@@ -68,26 +68,26 @@ class Field:
 class FieldMap:
     """One map of a PSBT, in the order of its bytes; each key once. Never changed once it is made.
 
-    values: key -> value.  kinds: bit k is set where there is a field of type k.
+    kinds: bit k is set where there is a field of type k.  hint: value of the first derivation, where it was read fast.
     """
 
-    __slots__ = ("_end", "_fields", "_source", "_start", "hint", "kinds", "values")
+    __slots__ = ("_end", "_fields", "_source", "_start", "_values", "hint", "kinds")
 
     def __init__(self, fields: Sequence[Field]) -> None:
         self._fields: tuple[Field, ...] | None = tuple(fields)
         self._source, self._start, self._end = b"", 0, 0
-        self.values = {field.key: field.value for field in fields}
+        self._values: dict[bytes, bytes] | None = None
         self.hint = b""
         self.kinds = 0
         for field in fields:
             self.kinds |= 1 << field.type
 
     @classmethod
-    def skimmed(cls, source: bytes, start: int, read: tuple[dict[bytes, bytes], int, bytes, int]) -> Self:
+    def skimmed(cls, source: bytes, start: int, read: tuple[dict[bytes, bytes] | None, int, bytes, int]) -> Self:
         """Return the map at `start` of the PSBT `source`, as `custody.psbt_skim.skim_map` read it."""
         found = cls.__new__(cls)
         found._fields, found._source, found._start = None, source, start
-        found.values, found.kinds, found.hint, found._end = read
+        found._values, found.kinds, found.hint, found._end = read
         return found
 
     def __eq__(self, other: object) -> bool:
@@ -102,6 +102,13 @@ class FieldMap:
         if self._fields is None:
             self._fields = tuple(_walk(self._source[self._start : self._end], self._start))
         return self._fields
+
+    @property
+    def values(self) -> dict[bytes, bytes]:
+        """Key -> value."""
+        if self._values is None:
+            self._values = {field.key: field.value for field in self.fields}
+        return self._values
 
     def value(self, kind: int) -> bytes | None:
         """Return the value of the field of a type that has no key data, or None."""

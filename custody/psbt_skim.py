@@ -15,14 +15,17 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from custody.curve import is_public_key
+from custody.transaction import OutPoint
 
-_OUTPUT_HEAD = struct.Struct("<QB")
-_TWO_BYTES = struct.Struct("<H")
+_output_head = struct.Struct("<QB").unpack_from
+_two_bytes = struct.Struct("<H").unpack_from
 _BITS = tuple(1 << kind for kind in range(256))
 _LONG = 0xFD  # from here on a CompactSize has more than one byte
 _MAX_MONEY_SATS = 21_000_000 * 100_000_000
 _MAX_PATH_BYTES = 4 + 4 * 255
 _NEVER = (1, 0)
+OWN_KINDS = 0b11  # the types in front of a `Tail`
+_PREVIOUS_KEY = b"\x01\x00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,8 @@ class Rules:
 
     where, version: names of the kind of map and the PSBT version, as `check_field` takes them.
     lengths: type without key data -> least and most bytes of its value.
-    derivation, signature, output: types of BIP-32 hints, of partial signatures, of the serialised output that is spent,
-        behind which a `Tail` may stand; -1 for none.
+    derivation, signature, output: types of BIP-32 hints, of partial signatures, of the serialised output that is spent;
+        -1 for none.
     """
 
     where: str
@@ -47,13 +50,16 @@ class Rules:
 class Tail:
     """What the wallet itself writes behind an output of its own that is spent, up to the end of the map.
 
-    raw: those bytes.  values: the same by key.  kinds: their types, as bits.  hint: the first derivation's value.
+    raw: those bytes.  kinds: the types in them, as bits.  script: scriptPubKey of the output, at branch/index.
+    head: what stands in front of the output.
     """
 
+    head: bytes
     raw: bytes
-    values: Mapping[bytes, bytes]
     kinds: int
-    hint: bytes
+    script: bytes
+    branch: int
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,68 @@ class Known:
 
     points: Container[bytes] = ()
     tails: Mapping[bytes, Tail] = field(default_factory=dict)
+
+
+# txid -> where a previous transaction that hashes to it stands (bytes, start, end), and where each of its outputs does
+Earlier = dict[bytes, tuple[bytes, int, int, list[int]]]
+
+
+def skim_own(
+    raw: bytes, at: int, outpoint: OutPoint, tails: Mapping[bytes, Tail], earlier: Earlier
+) -> tuple[bytes, Tail, int] | None:
+    """Return the spent output, its `Tail`, and where the map ends, of an input as the wallet writes it; or None.
+
+    Such a map is a previous transaction that hashes to the outpoint, its output byte for byte, and the bytes that we
+    would write for this output: every claim in it is proven.
+
+    Args:
+        raw: the whole PSBT.
+        at: where the map begins.
+        outpoint: what the unsigned transaction spends here.
+        tails: of the wallet.
+        earlier: of the inputs before this one; grows.
+    """
+    if not raw.startswith(_PREVIOUS_KEY, at):
+        return None
+    try:
+        size, at = raw[at + 2], at + 3
+        if size >= _LONG:
+            if size != _LONG:
+                return None
+            (size,) = _two_bytes(raw, at)
+            at += 2
+            if size < _LONG:
+                return None
+    except (IndexError, struct.error):
+        return None
+    end = at + size
+    output = spent_output(raw, at, end, outpoint, earlier)
+    tail = tails.get(output[9:]) if output else None
+    if not output or tail is None or not raw.startswith(tail.head, end):
+        return None
+    at = end + len(tail.head)
+    end = at + len(output)
+    if raw.startswith(output, at) and raw.startswith(tail.raw, end):
+        return output, tail, end + len(tail.raw)
+    return None
+
+
+def spent_output(raw: bytes, start: int, end: int, outpoint: OutPoint, earlier: Earlier) -> bytes | None:
+    """Return the serialised output at `outpoint`, b"" where there is none, of the transaction raw[start:end].
+
+    None where it does not hash to the txid, or has another than the usual form. It is read once for all that spend it.
+
+    earlier: what was read before; grows.
+    """
+    txid, vout = outpoint.txid, outpoint.vout
+    known = earlier.get(txid)
+    if known is None or raw[start:end] != known[0][known[1] : known[2]]:
+        skimmed = skim_transaction(raw, start, end)
+        if skimmed is None or skimmed[0] != txid:
+            return None
+        known = earlier[txid] = (raw, start, end, skimmed[1])
+    source, places = known[0], known[3]
+    return source[places[vout] : places[vout + 1]] if vout + 1 < len(places) else b""
 
 
 def skim_map(raw: bytes, at: int, rules: Rules, known: Known) -> tuple[dict[bytes, bytes], int, bytes, int] | None:
@@ -79,7 +147,7 @@ def skim_map(raw: bytes, at: int, rules: Rules, known: Known) -> tuple[dict[byte
     values: dict[bytes, bytes] = {}
     kinds, hint = 0, b""
     lengths, derivation, signature, output = rules.lengths, rules.derivation, rules.signature, rules.output
-    points, tails = known.points, known.tails
+    points = known.points
     try:
         while size := raw[at]:
             start = at + 1
@@ -87,7 +155,7 @@ def skim_map(raw: bytes, at: int, rules: Rules, known: Known) -> tuple[dict[byte
             key, kind, length = raw[start:at], raw[start], raw[at]
             at += 1
             if length >= _LONG:
-                (length,) = _TWO_BYTES.unpack_from(raw, at)
+                (length,) = _two_bytes(raw, at)
                 if raw[at - 1] != _LONG or length < _LONG:
                     return None
                 at += 2
@@ -113,25 +181,24 @@ def skim_map(raw: bytes, at: int, rules: Rules, known: Known) -> tuple[dict[byte
                 return None
             values[key] = value
             kinds |= _BITS[kind]
-            if kind == output and size == 1:
-                if not _is_output(value):
-                    return None
-                tail = tails.get(value[9:])
-                if tail is not None and raw.startswith(tail.raw, at) and not kinds & tail.kinds:  # else a key is twice
-                    values.update(tail.values)
-                    return values, kinds | tail.kinds, tail.hint, at + len(tail.raw)
+            if kind == output and size == 1 and not _is_output(value):
+                return None
     except (IndexError, struct.error):  # past the end, where a value was cut short too
         return None
     return values, kinds, hint, at + 1
 
 
-def skim_transaction(raw: bytes) -> tuple[bytes, list[bytes]] | None:
-    """Return the txid (32 bytes, wire order) and the serialised outputs of a whole transaction; or None."""
+def skim_transaction(raw: bytes, at: int, end: int) -> tuple[bytes, list[int]] | None:
+    """Return the txid of the transaction raw[at:end], 32 bytes in wire order, and the places of its outputs; or None.
+
+    places: where each output begins, and where the last one ends.
+    """
+    start = at
     try:
-        is_segwit = raw[4] == 0
-        body = 6 if is_segwit else 4
-        if is_segwit and raw[5] != 1:
+        is_segwit = not raw[at + 4]
+        if is_segwit and raw[at + 5] != 1:
             return None
+        body = at + 6 if is_segwit else at + 4
         inputs, at = raw[body], body + 1
         for _ in range(inputs):
             size = raw[at + 36]
@@ -142,23 +209,20 @@ def skim_transaction(raw: bytes) -> tuple[bytes, list[bytes]] | None:
         at += 1
         if not inputs or not count or inputs >= _LONG or count >= _LONG:
             return None
-        outputs = []
+        places = [at]
         for _ in range(count):
-            amount, size = _OUTPUT_HEAD.unpack_from(raw, at)
+            amount, size = _output_head(raw, at)
             if size >= _LONG or amount > _MAX_MONEY_SATS:
                 return None
-            start = at
             at += 9 + size
-            outputs.append(raw[start:at])
-        end = at
-        if is_segwit:
-            at = _skim_witnesses(raw, at, inputs)
+            places.append(at)
+        locktime = _skim_witnesses(raw, at, inputs) if is_segwit else at
     except (IndexError, struct.error):
         return None
-    if at + 4 != len(raw):
+    if locktime + 4 != end or end > len(raw):
         return None
-    stripped = b"".join((raw[:4], raw[6:end], raw[at:])) if is_segwit else raw
-    return sha256(sha256(stripped).digest()).digest(), outputs
+    stripped = raw[start : start + 4] + raw[body:at] + raw[locktime:end]
+    return sha256(sha256(stripped).digest()).digest(), places
 
 
 def _skim_witnesses(raw: bytes, at: int, inputs: int) -> int:
@@ -179,5 +243,5 @@ def _skim_witnesses(raw: bytes, at: int, inputs: int) -> int:
 
 
 def _is_output(value: bytes) -> bool:
-    amount, size = _OUTPUT_HEAD.unpack_from(value)
+    amount, size = _output_head(value)
     return bool(size < _LONG and len(value) == 9 + size and amount <= _MAX_MONEY_SATS)

@@ -14,6 +14,7 @@ from embit.hashes import hash160  # has RIPEMD-160 where OpenSSL was built witho
 
 from custody import curve
 from custody.canonical import tagged_hash
+from custody.quick import quick
 from custody.reader import compact_size, sized
 
 # BIP-341: a point whose discrete logarithm is unknown, lift_x of the hash of the generator.
@@ -74,6 +75,9 @@ class SpendScripts:
     leaf_hash: bytes = b""
 
 
+_spend_scripts = quick(SpendScripts)
+
+
 def make_scripts(template: Template, threshold: int, pubkeys: tuple[bytes, ...]) -> SpendScripts:
     """Return the scripts of m-of-n.
 
@@ -87,8 +91,8 @@ def make_scripts(template: Template, threshold: int, pubkeys: tuple[bytes, ...])
     witness_script = multisig_script(threshold, pubkeys)
     program = b"\x00\x20" + hashlib.sha256(witness_script).digest()
     if template is Template.WSH:
-        return SpendScripts(program, witness_script)
-    return SpendScripts(b"\xa9\x14" + hash160(program) + b"\x87", witness_script, redeem_script=program)
+        return _spend_scripts(program, witness_script)
+    return _spend_scripts(b"\xa9\x14" + hash160(program) + b"\x87", witness_script, redeem_script=program)
 
 
 def multisig_script(threshold: int, pubkeys: tuple[bytes, ...]) -> bytes:

@@ -15,6 +15,7 @@ from custody.facts import Facts
 from custody.psbt import MAGIC, Psbt, PsbtInput, parse
 from custody.psbt_fields import IN_DERIVATION, IN_PARTIAL_SIGNATURE, IN_TAP_LEAF, IN_TAP_SIGNATURE, Field
 from custody.psbt_skim import Known
+from custody.quick import quick
 from custody.scripts import SCHNORR_BYTES, leaf_hash_of
 from custody.sighash import SIGHASH_ALL, segwit_digests, taproot_digests
 from custody.transaction import TxOut
@@ -23,6 +24,7 @@ from custody.wallet import ScriptBook
 
 _ALL = bytes([SIGHASH_ALL])
 _DERIVATION = bytes([IN_DERIVATION])
+_PARTIAL_KEY = bytes([34, IN_PARTIAL_SIGNATURE])  # length of the key, type; the public key follows
 _NOTHING = TxOut(Sats(0), b"")
 _SIGNATURES = (IN_PARTIAL_SIGNATURE, IN_TAP_SIGNATURE)
 
@@ -37,6 +39,9 @@ class InputSignature:
     input_index: int
     pubkey: bytes
     signature: bytes
+
+
+input_signature = quick(InputSignature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +84,12 @@ class Accepted:
 
 def sighashes(psbt: Psbt, facts: Facts, book: ScriptBook) -> tuple[bytes, ...]:
     """Return what is signed for each input: 32 bytes each, BIP-143 with SIGHASH_ALL or BIP-341 with SIGHASH_DEFAULT."""
-    script = book.script
+    scripts = book.of(facts.inputs)
     if book.wallet.template.is_taproot:
         spent = [TxOut(fact.amount_sats, fact.script) for fact in facts.inputs]
-        leaf_hashes = [script(fact.branch, fact.index).leaf_hash for fact in facts.inputs]
-        return taproot_digests(psbt.transaction, spent, leaf_hashes)
-    scripts = [(script(fact.branch, fact.index).witness_script, fact.amount_sats) for fact in facts.inputs]
-    return segwit_digests(psbt.transaction, scripts)
+        return taproot_digests(psbt.transaction, spent, [script.leaf_hash for script in scripts])
+    codes = [(script.witness_script, fact.amount_sats) for script, fact in zip(scripts, facts.inputs, strict=True)]
+    return segwit_digests(psbt.transaction, codes)
 
 
 Verify = Callable[[bytes, bytes, bytes], bool]
@@ -102,7 +106,7 @@ def accept(
     SIGNATURE_INVALID, or SIGNATURE_DIFFERS for a second valid one of the same key).
     """
     digests = sighashes(psbt, facts, book)
-    scripts = [book.script(fact.branch, fact.index) for fact in facts.inputs]
+    scripts = book.of(facts.inputs)
     filed: list[dict[int, InputSignature]] = [{} for _ in scripts]
     rejected: list[Rejected] = []
     is_taproot, verifier = book.wallet.template.is_taproot, curve.Verifier()
@@ -205,23 +209,23 @@ def _beside_ours(ours: Psbt, raw: bytes) -> tuple[InputSignature, ...] | None:
     For speed alone: what is ours needs no second look, and `parse` judges whatever differs by one byte.
     """
     found: list[InputSignature] = []
-    if not raw.startswith(start := MAGIC + ours.globals.serialize()):
+    if not raw.startswith(head := MAGIC + ours.globals.serialize()):
         return None
-    at = len(start)
+    at = len(head)
     try:
         for place, said in enumerate(ours.inputs):
             before, behind = said.around_signatures
             if not raw.startswith(before, at):
                 return None
             at += len(before)
-            signers = set()
-            while raw[at] == 34 and raw[at + 1] == IN_PARTIAL_SIGNATURE:
-                pubkey, size = raw[at + 2 : at + 35], raw[at + 35]
-                if pubkey in signers or _DERIVATION + pubkey not in said.values or not 9 <= size <= 73:
+            values, signers = said.values, set[bytes]()
+            while raw.startswith(_PARTIAL_KEY, at):
+                start = at + 36
+                pubkey, at = raw[at + 2 : at + 35], start + raw[at + 35]
+                if pubkey in signers or _DERIVATION + pubkey not in values or not 9 <= at - start <= 73:
                     return None
                 signers.add(pubkey)
-                found.append(InputSignature(place, pubkey, raw[at + 36 : at + 36 + size]))
-                at += 36 + size
+                found.append(input_signature(place, pubkey, raw[start:at]))
             if not raw.startswith(behind, at):
                 return None
             at += len(behind)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from custody.errors import MalformedError
+from custody.quick import quick
 from custody.reader import Reader, compact_size, sized
 from custody.units import MAX_MONEY_SATS, Sats, VBytes
 
@@ -19,7 +20,7 @@ MAX_VOUT = 2**32 - 1  # four bytes (consensus)
 _LEAST_INPUT_BYTES = 41  # outpoint 36, empty scriptSig 1, sequence 4
 _LEAST_OUTPUT_BYTES = 9  # amount 8, empty script 1
 _UNSIGNED_INPUT = struct.Struct("<32sIBI")  # outpoint, empty scriptSig, sequence
-_OUTPUT_HEAD = struct.Struct("<QB")  # amount, length of a script below 0xfd bytes
+_output_head = struct.Struct("<QB").unpack_from  # amount, length of a script below 0xfd bytes
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,6 +70,9 @@ class TxOut:
     def serialize(self) -> bytes:
         """Return the output as it stands in a transaction."""
         return self.amount.to_bytes(8, "little") + sized(self.script)
+
+
+_outpoint, _txin, _txout = quick(OutPoint), quick(TxIn), quick(TxOut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ class Transaction:
     def with_witnesses(self, stacks: Iterable[tuple[bytes, ...]]) -> Transaction:
         """Return this transaction with one witness per input and the same txid, which witnesses do not enter."""
         inputs = [
-            TxIn(txin.outpoint, txin.script_sig, txin.sequence, stack)
+            _txin(txin.outpoint, txin.script_sig, txin.sequence, stack)
             for txin, stack in zip(self.inputs, stacks, strict=True)
         ]
         found = replace(self, inputs=tuple(inputs))
@@ -173,7 +177,8 @@ def parse_transaction(raw: bytes, base: int = 0) -> Transaction:
     inputs = _read_unsigned_inputs(reader, count) or [_read_input(reader) for _ in range(count)]
     if not inputs:
         raise reader.malformed("NO_INPUTS", "expected at least one input")
-    outputs = tuple(_read_output(reader) for _ in range(reader.count(_LEAST_OUTPUT_BYTES)))
+    count = reader.count(_LEAST_OUTPUT_BYTES)
+    outputs = _read_short_outputs(reader, count) or [_read_output(reader) for _ in range(count)]
     if not outputs:
         raise reader.malformed("NO_OUTPUTS", "expected at least one output")
     body = raw[body_at : reader.at]
@@ -183,7 +188,7 @@ def parse_transaction(raw: bytes, base: int = 0) -> Transaction:
             raise reader.malformed("WITNESS_EMPTY", "expected at least one witness behind the witness flag")
     locktime = reader.number(4)
     reader.end()
-    found = Transaction(version, tuple(inputs), outputs, locktime)
+    found = Transaction(version, tuple(inputs), tuple(outputs), locktime)
     # What was read strictly serialises to the same bytes.
     object.__setattr__(found, "_stripped", b"".join((raw[:4], body, raw[-4:])) if has_witness else raw)
     return found
@@ -193,7 +198,7 @@ def _read_unsigned_inputs(reader: Reader, count: int) -> list[TxIn] | None:
     """Return `count` inputs if all have empty scriptSigs, the usual case, in one step; else None, nothing read."""
     end = reader.at + count * _UNSIGNED_INPUT.size
     found = [
-        TxIn(OutPoint(txid, vout), b"", sequence)
+        _txin(_outpoint(txid, vout), b"", sequence)
         for txid, vout, script_bytes, sequence in _UNSIGNED_INPUT.iter_unpack(reader.raw[reader.at : end])
         if not script_bytes
     ]
@@ -203,18 +208,31 @@ def _read_unsigned_inputs(reader: Reader, count: int) -> list[TxIn] | None:
     return found
 
 
+def _read_short_outputs(reader: Reader, count: int) -> list[TxOut] | None:
+    """Return `count` outputs if all have scripts below 0xfd bytes, the usual case; else None, nothing read."""
+    raw, at, found = reader.raw, reader.at, []
+    try:
+        for _ in range(count):
+            amount, size = _output_head(raw, at)
+            start = at + _LEAST_OUTPUT_BYTES
+            at = start + size
+            if size >= 0xFD or amount > MAX_MONEY_SATS:
+                return None
+            found.append(_txout(amount, raw[start:at]))
+    except struct.error:  # past the end
+        return None
+    if at > len(raw):
+        return None
+    reader.at = at
+    return found
+
+
 def _read_input(reader: Reader) -> TxIn:
     outpoint = OutPoint(reader.take(32), reader.number(4))
     return TxIn(outpoint, reader.sized(), reader.number(4))
 
 
-def _read_output(reader: Reader) -> TxOut:  # the usual form in one step; what it does not take, the strict steps judge
-    if reader.left >= _LEAST_OUTPUT_BYTES:
-        amount, size = _OUTPUT_HEAD.unpack_from(reader.raw, reader.at)
-        end = reader.at + _LEAST_OUTPUT_BYTES + size
-        if size < 0xFD and amount <= MAX_MONEY_SATS and end <= len(reader.raw):
-            start, reader.at = reader.at + _LEAST_OUTPUT_BYTES, end
-            return TxOut(Sats(amount), reader.raw[start:end])
+def _read_output(reader: Reader) -> TxOut:
     amount = reader.number(8)
     if amount > MAX_MONEY_SATS:
         raise reader.malformed("AMOUNT_OUT_OF_RANGE", f"expected at most {MAX_MONEY_SATS} sats, found {amount}")

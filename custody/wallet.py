@@ -8,16 +8,19 @@ refused without being echoed.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from functools import reduce
 from operator import xor
+from typing import Protocol
 
 from custody import curve
 from custody.bip32 import Children, parse_extended_key
 from custody.canonical import encode, tagged_hash
 from custody.errors import MalformedError
 from custody.psbt_skim import Known, Tail
+from custody.quick import quick
 from custody.reader import sized
 from custody.scripts import Template, make_scripts
 
@@ -103,6 +106,21 @@ class WalletScript:
         return sized(self.redeem_script) if self.redeem_script else b""
 
 
+_wallet_script = quick(WalletScript)
+
+
+class Place(Protocol):
+    """Where a script stands in a wallet: an `InputFact`, a `WalletScript`."""
+
+    @property
+    def branch(self) -> int:
+        """0 receives, 1 is change."""
+
+    @property
+    def index(self) -> int:
+        """On that branch."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wallet:
     """A wallet. descriptor: normalised, with checksum.  wallet_id: 32 bytes, tagged hash of network and descriptor."""
@@ -133,10 +151,8 @@ class ScriptBook:
         self._points: set[bytes] = set()
         self._tails: dict[bytes, Tail] = {}
         self.known = Known(self._points, self._tails)
-        accounts = [parse_extended_key(key.xpub) for key in wallet.keys]
-        self._branches = tuple(
-            Children([account.child(branch) for account in accounts]) for branch in (RECEIVE, CHANGE)
-        )
+        self._accounts = Children.of(parse_extended_key(key.xpub) for key in wallet.keys)
+        self._branches: dict[int, Children] = {}  # each once it is asked for
         self._scripts: dict[tuple[int, int], WalletScript] = {}
         self._places: dict[bytes, int] = {}  # script -> branch and index in one number: a window can be long
         self._known_below = [0, 0]
@@ -155,6 +171,11 @@ class ScriptBook:
                 "SCRIPT_INDEX", f"expected branch 0 or 1 and an index below 2^31, found {branch}/{index}"
             )
         return self._keep(self._derive(branch, index))
+
+    def of(self, places: Iterable[Place]) -> list[WalletScript]:
+        """Return the script of each of `places`, as `script` does."""
+        kept, script = self._scripts, self.script
+        return [kept.get((at.branch, at.index)) or script(at.branch, at.index) for at in places]
 
     def recognise(self, script: bytes, branch: int, index: int) -> WalletScript | None:
         """Return the script at branch/index if it is `script`, else None.
@@ -184,24 +205,27 @@ class ScriptBook:
         return branch, place >> 1
 
     def _derive(self, branch: int, index: int) -> WalletScript:
-        pubkeys, points = zip(*self._branches[branch].at(index), strict=True)
+        children = self._branches.get(branch)
+        if children is None:
+            children = self._branches[branch] = self._accounts.below(branch)
+        pubkeys, points = zip(*children.at(index), strict=True)
         if self._is_taproot:
             pubkeys, points = tuple(key[1:] for key in pubkeys), tuple(map(curve.even_point, points))
         order = tuple(range(len(pubkeys)))
         if self._sorts_keys:
             order = tuple(sorted(order, key=pubkeys.__getitem__))  # BIP-67
-        made = make_scripts(self._template, self.wallet.threshold, tuple(pubkeys[at] for at in order))
-        return WalletScript(
+        made = make_scripts(self._template, self.wallet.threshold, tuple(map(pubkeys.__getitem__, order)))
+        return _wallet_script(
             branch,
             index,
-            script=made.script,
-            witness_script=made.witness_script,
-            pubkeys=pubkeys,
-            points=points,
-            order=order,
-            redeem_script=made.redeem_script,
-            control_block=made.control_block,
-            leaf_hash=made.leaf_hash,
+            made.script,
+            made.witness_script,
+            pubkeys,
+            points,
+            order,
+            made.redeem_script,
+            made.control_block,
+            made.leaf_hash,
         )
 
     def _tail(self, found: WalletScript) -> Tail:
@@ -211,7 +235,8 @@ class ScriptBook:
         redeem = {b"\x04": found.redeem_script} if found.redeem_script else {}
         values = {b"\x03": b"\x01\0\0\0", **redeem, b"\x05": found.witness_script, **origins}
         raw = b"".join(sized(key) + sized(value) for key, value in values.items()) + b"\0"
-        return Tail(raw, values, sum({1 << key[0] for key in values}), next(iter(origins.values())))
+        head = b"\x01\x01" + bytes([9 + len(found.script)])
+        return Tail(head, raw, sum({1 << key[0] for key in values}), found.script, found.branch, found.index)
 
     def _keep(self, found: WalletScript) -> WalletScript:
         if len(self._scripts) >= MAX_KEPT_SCRIPTS:

@@ -403,7 +403,7 @@ def _clear(case: Case) -> Cleared:
         outpoints=facts.outpoints,
         digests=case.digests,
         paths=paths,
-        pubkeys=tuple(case.book.script(branch, index).pubkeys[case.key_index] for branch, index in paths),
+        pubkeys=tuple(script.pubkeys[case.key_index] for script in case.book.of(facts.inputs)),
         lo=case.time.lo,
         raw_bundle=case.bundle.raw,
         release=case.release,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from custody import curve
 from custody.errors import IntegrityError
-from custody.signatures import InputSignature
+from custody.signatures import InputSignature, input_signature
 from custody.wallet import Network
 from signer_node.backends.port import Cleared
 from signer_node.branch import branches
@@ -63,7 +63,7 @@ def sign_and_drop(fetch: Callable[[], bytearray], network: Network, cleared: Cle
         wipe(seed)
     sighash = b"" if is_taproot else SIGHASH_ALL
     return tuple(
-        InputSignature(at, pubkey, made + sighash)
+        input_signature(at, pubkey, made + sighash)
         for at, (pubkey, made) in enumerate(zip(cleared.pubkeys, signed, strict=True))
     )
 

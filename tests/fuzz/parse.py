@@ -63,12 +63,12 @@ def check(raw: bytes) -> None:
 
 def _strict(raw: bytes) -> Psbt:
     """Return what the reader without its fast paths sees."""
-    skims = CODEC.skim_map, CODEC.skim_transaction
-    CODEC.skim_map, CODEC.skim_transaction = (lambda *_: None), (lambda *_: None)
+    skims = CODEC.skim_map, CODEC.skim_own, CODEC.spent_output
+    CODEC.skim_map = CODEC.skim_own = CODEC.spent_output = lambda *_: None
     try:
         return parse(raw)
     finally:
-        CODEC.skim_map, CODEC.skim_transaction = skims
+        CODEC.skim_map, CODEC.skim_own, CODEC.spent_output = skims
 
 
 def _check_text(text: str) -> None:

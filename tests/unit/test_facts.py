@@ -10,7 +10,7 @@ import pytest
 from custody.errors import Refused
 from custody.facts import INPUT_GAP, MAX_HINTED_OUTPUTS, ChangeFact, ShapeLimits, own_payees, read_facts
 from custody.psbt import parse, serialize
-from custody.transaction import TxOut
+from custody.transaction import TxIn, TxOut
 from custody.units import MAX_MONEY_SATS, Sats
 from custody.updater import build
 from custody.wallet import MAX_INDEX, MAX_KEPT_SCRIPTS, ScriptBook
@@ -44,6 +44,39 @@ def test_read_facts_given_a_valid_spend_says_what_it_does() -> None:
     assert (facts.fee_sats, facts.version, facts.locktime) == (FEE_SATS, 2, 0)
     assert facts.outpoints == {txin.outpoint for txin in valid().transaction.inputs}
     assert facts.txid == valid().transaction.txid
+
+
+def test_read_facts_given_what_the_wallet_writes_says_the_same_in_one_step() -> None:
+    """Read as our own or field by field, by the book that knows the scripts or by a new one: the same facts."""
+    raw, expected = serialize(valid()), facts_of(valid())
+    own = parse(raw, BOOK.known)
+
+    assert all(said.own_at(txin.outpoint) for said, txin in zip(own.inputs, own.transaction.inputs, strict=True))
+    assert facts_of(own) == facts_of(own, ScriptBook(WALLET)) == facts_of(parse(raw)) == expected
+    assert [fact.script for fact in facts_of(own).inputs] == [BOOK.script(0, 5).script, BOOK.script(1, 6).script]
+
+
+def test_read_facts_given_what_another_wallet_writes_refuses() -> None:
+    """What another book proved of its own coins proves nothing here."""
+    psbt = parse(serialize(valid()), BOOK.known)
+
+    assert psbt.inputs[0].own_at(psbt.transaction.inputs[0].outpoint)
+    refused = read_facts(psbt, OTHER_BOOK, ShapeLimits())
+    assert isinstance(refused, Refused)
+    assert refused.code == "FOREIGN_INPUT"
+
+
+def test_read_facts_given_another_outpoint_than_was_proven_proves_it_anew() -> None:
+    """The other output of the same transaction, of another amount or script: nothing of the first proof counts."""
+    psbt = parse(serialize(valid()), BOOK.known)
+    first, *others = psbt.transaction.inputs
+    moved = replace(first.outpoint, vout=0)
+    lie = replace(psbt, transaction=replace(psbt.transaction, inputs=(TxIn(moved), *others)))
+
+    assert psbt.inputs[0].own_at(moved) is None
+    refused = read_facts(lie, BOOK, ShapeLimits())
+    assert isinstance(refused, Refused)
+    assert refused.code == "AMOUNT_LIE"
 
 
 def test_read_facts_given_a_coin_without_hints_finds_it_inside_the_window_only() -> None:

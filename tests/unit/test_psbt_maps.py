@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from custody import psbt as codec
+from custody import psbt_skim
 from custody.errors import MalformedError
 from custody.psbt import MAGIC, PsbtInput, PsbtOutput, parse
 from custody.psbt_fields import Field, FieldMap
@@ -93,7 +93,7 @@ def test_parse_given_unusual_fields_among_usual_ones_reads_all_of_them() -> None
     assert [[(f.key, f.value) for f in one.fields] for one in found.outputs] == raw.outputs
     assert all(bytes_[f.offset :].startswith(f.value) for one in (*found.inputs, *found.outputs) for f in one.fields)
     assert found.inputs[0].hint == b""
-    assert found.inputs[1].hint == next(value for key, value in raw.inputs[1] if key[0] == 6)
+    assert parse(bytes_).inputs[1].hint == next(value for key, value in raw.inputs[1] if key[0] == 6)
     assert [type(one) for one in (*found.inputs, *found.outputs)] == [PsbtInput] * 2 + [PsbtOutput] * 2
 
 
@@ -172,11 +172,11 @@ def test_prove_given_inputs_of_one_transaction_hashes_it_once(monkeypatch: pytes
     """The second input finds it among the earlier ones; other bytes under the txid are hashed."""
     read: list[bytes] = []
 
-    def spy(raw: bytes) -> tuple[bytes, list[bytes]] | None:
+    def spy(raw: bytes, at: int, end: int) -> tuple[bytes, list[int]] | None:
         read.append(raw)
-        return skim_transaction(raw)
+        return skim_transaction(raw, at, end)
 
-    monkeypatch.setattr(codec, "skim_transaction", spy)
+    monkeypatch.setattr(psbt_skim, "skim_transaction", spy)
 
     assert proven((place(A, 1), FIRST_RAW), (place(A, 0), FIRST_RAW)) == [FIRST_OUTPUTS[1], FIRST_OUTPUTS[0]]
     assert read == [FIRST_RAW]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
+from custody import psbt_skim
 from custody.errors import MalformedError
 from custody.psbt import NOTHING
-from custody.psbt_skim import Known, Rules, Tail, skim_map, skim_transaction
+from custody.psbt_skim import Earlier, Known, Rules, Tail, skim_map, skim_own, skim_transaction, spent_output
 from custody.reader import compact_size, sized
 from custody.transaction import OutPoint, Transaction, TxIn, TxOut, hash256, parse_transaction
 from custody.units import MAX_MONEY_SATS, Sats
@@ -174,51 +177,77 @@ def test_skim_map_given_a_claimed_output_takes_exact_ones_of_short_scripts(value
 
 
 SCRIPT = b"our script"
-SPENT = TxOut(Sats(7), SCRIPT).serialize()
+SPENT = TxOut(Sats(7), SCRIPT)
+PREVIOUS = Transaction(2, (TxIn(OutPoint(bytes(32), 0)),), (TxOut(Sats(5), b"other"), SPENT))
+COIN = OutPoint(PREVIOUS.txid, 1)
 TAIL = Tail(
-    pair(b"\x05", b"witness") + pair(b"\x06" + POINT, PATH) + pair(b"\x06" + OTHER, bytes(12)) + b"\0",
-    {b"\x05": b"witness", b"\x06" + POINT: PATH, b"\x06" + OTHER: bytes(12)},
-    1 << 5 | 1 << 6,
-    PATH,
+    b"\x01\x01\x13", pair(b"\x05", b"witness") + pair(b"\x06" + POINT, PATH) + b"\0", 1 << 5 | 1 << 6, SCRIPT, 0, 9
 )
-TAILS = Known((), {SCRIPT: TAIL})
+OWN = pair(b"\0", PREVIOUS.serialize()) + pair(b"\x01", SPENT.serialize()) + TAIL.raw
 
 
-def test_skim_map_given_our_output_takes_the_tail_we_wrote_in_one_step() -> None:
-    """All that stands behind it and the end of the map, without a look at each field."""
-    head = pair(b"\x03", bytes(4)) + pair(b"\x01", SPENT)
+def own(raw: bytes, coin: OutPoint = COIN, earlier: Earlier | None = None) -> tuple[bytes, Tail, int] | None:
+    """Return what is read of a map of ours behind two other bytes."""
+    return skim_own(BEFORE + raw, len(BEFORE), coin, {SCRIPT: TAIL}, {} if earlier is None else earlier)
 
-    assert skim(head, end=TAIL.raw + b"rest", known=TAILS) == (
-        {b"\x03": bytes(4), b"\x01": SPENT, **TAIL.values},
-        1 << 1 | 1 << 3 | 1 << 5 | 1 << 6,
-        PATH,
-        len(BEFORE) + len(head) + len(TAIL.raw),
+
+def test_skim_own_given_what_the_wallet_writes_proves_all_of_it_in_one_step() -> None:
+    """The spent output, whose it is, and where the map ends; whatever comes behind."""
+    assert own(OWN) == (SPENT.serialize(), TAIL, len(BEFORE) + len(OWN))
+    assert own(OWN + b"rest") == own(OWN)
+    wide = Transaction(2, PREVIOUS.inputs, (*PREVIOUS.outputs, *[SPENT] * 9))
+    raw = pair(b"\0", wide.serialize()) + pair(b"\x01", SPENT.serialize()) + TAIL.raw
+    assert len(wide.serialize()) > 252
+    assert own(raw, OutPoint(wide.txid, 7)) == (SPENT.serialize(), TAIL, len(BEFORE) + len(raw))
+
+
+def test_skim_own_given_any_other_byte_leaves_it_to_the_others() -> None:
+    """One changed bit anywhere, or one byte less."""
+    for at in range(len(OWN)):
+        assert own(OWN[:at] + bytes([OWN[at] ^ 1]) + OWN[at + 1 :]) is None
+        assert own(OWN[:at]) is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "coin"),
+    [
+        (OWN, OutPoint(COIN.txid, 0)),
+        (OWN, OutPoint(COIN.txid, 2)),
+        (OWN, OutPoint(bytes(32), 1)),
+        (b"\x01\x00\xfd\x54\x00" + OWN[3:], COIN),  # longer spellings of the length
+        (b"\x01\x00\xfe\x54\x00\x00\x00" + OWN[3:], COIN),
+        (pair(b"\x01", SPENT.serialize()) + pair(b"\0", PREVIOUS.serialize()) + TAIL.raw, COIN),
+        (pair(b"\0", PREVIOUS.serialize()) + TAIL.raw, COIN),
+        (pair(b"\0", PREVIOUS.serialize()) + pair(b"\x01", TxOut(Sats(8), SCRIPT).serialize()) + TAIL.raw, COIN),
+    ],
+)
+def test_skim_own_given_another_coin_claim_or_order_leaves_it_to_the_others(raw: bytes, coin: OutPoint) -> None:
+    """Another output of it, another transaction, other spellings, a claimed amount that is not the proven one."""
+    assert len(PREVIOUS.serialize()) == 0x54
+    assert own(raw, coin) is None
+
+
+def test_spent_output_given_a_transaction_reads_it_once_for_all_that_spend_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other bytes under a txid that was read are hashed; what hashes to another one is not remembered."""
+    raw, other = PREVIOUS.serialize(), Transaction(1, PREVIOUS.inputs, PREVIOUS.outputs).serialize()
+    hashed: list[bytes] = []
+
+    def spy(raw: bytes, at: int, end: int) -> tuple[bytes, list[int]] | None:
+        hashed.append(raw[at:end])
+        return skim_transaction(raw, at, end)
+
+    monkeypatch.setattr(psbt_skim, "skim_transaction", spy)
+    earlier: Earlier = {}
+    assert spent_output(raw, 0, len(raw), COIN, earlier) == SPENT.serialize()
+    assert (
+        spent_output(b"in" + raw, 2, 2 + len(raw), OutPoint(COIN.txid, 0), earlier)
+        == TxOut(Sats(5), b"other").serialize()
     )
-
-
-def test_skim_map_given_our_output_and_another_tail_reads_it_field_by_field() -> None:
-    """One byte that differs, another script, another field with these bytes, or the tail somewhere else."""
-    other = TAIL.raw.replace(PATH, b"efgh" + bytes(8))
-    found = skim(pair(b"\x01", SPENT), end=other, known=TAILS)
-    assert found is not None
-    assert found[0][b"\x06" + POINT] == found[2] == b"efgh" + bytes(8)
-    assert found[1] == 1 << 1 | 1 << 5 | 1 << 6
-    theirs = pair(b"\x01", TxOut(Sats(7), b"another").serialize())
-    assert skim(theirs, end=TAIL.raw, known=TAILS) == skim(theirs, end=TAIL.raw)
-    short = Known((), {SCRIPT: Tail(b"\0", {b"never": b""}, 1 << 9, b"never")})
-    claimed = pair(b"\x05", SPENT)
-    assert skim(claimed, known=short) == ({b"\x05": SPENT}, 1 << 5, b"", len(BEFORE) + len(claimed) + 1)
-    nowhere = Known((), {SCRIPT: Tail(BEFORE, {b"never": b""}, 1 << 9, b"never")})
-    ours = pair(b"\x01", SPENT)
-    assert skim(ours, known=nowhere) == ({b"\x01": SPENT}, 1 << 1, b"", len(BEFORE) + len(ours) + 1)
-
-
-@pytest.mark.parametrize("earlier", [pair(b"\x05", b""), pair(b"\x06" + POINT, PATH)])
-def test_skim_map_given_a_type_of_the_tail_before_our_output_reads_field_by_field(earlier: bytes) -> None:
-    """The tail might say a key for the second time: then the strict reader judges."""
-    assert skim(earlier, pair(b"\x01", SPENT), end=TAIL.raw, known=TAILS) is None
-    unlike = pair(b"\x01", SPENT) + pair(b"\x06" + OTHER, PATH)
-    assert skim(pair(b"\x06" + POINT, PATH), unlike, known=TAILS) is not None
+    assert spent_output(raw, 0, len(raw), OutPoint(COIN.txid, 2), earlier) == b""
+    assert hashed == [raw]
+    assert spent_output(other, 0, len(other), COIN, earlier) is None
+    assert hashed == [raw, other]
+    assert list(earlier) == [COIN.txid]
 
 
 INPUT = TxIn(OutPoint(bytes(range(32)), 7), b"\x51" * 5)
@@ -236,6 +265,12 @@ def transaction(
         77,
     )
     return made.serialize()
+
+
+def read(raw: bytes, at: int = 0, end: int | None = None) -> tuple[bytes, list[bytes]] | None:
+    """Return what the fast reader reads of a transaction: txid and outputs."""
+    found = skim_transaction(raw, at, len(raw) if end is None else end)
+    return found and (found[0], [raw[start:stop] for start, stop in pairwise(found[1])])
 
 
 @pytest.mark.parametrize(
@@ -261,10 +296,8 @@ def test_skim_transaction_given_the_usual_form_says_what_the_strict_reader_says(
     """Txid and outputs, up to the longest of one length byte."""
     strict = parse_transaction(raw)
 
-    assert skim_transaction(raw) == (
-        hash256(strict.serialize_stripped()),
-        [found.serialize() for found in strict.outputs],
-    )
+    assert read(raw) == read(b"in front" + raw + b"behind", 8, 8 + len(raw))
+    assert read(raw) == (hash256(strict.serialize_stripped()), [found.serialize() for found in strict.outputs])
 
 
 SEGWIT = transaction(1, 1, b"", b"ab", 9, b"sig")
@@ -298,9 +331,9 @@ PLAIN = transaction()
 )
 def test_skim_transaction_given_another_form_leaves_it_to_the_strict_reader(raw: bytes) -> None:
     """Longer counts and lengths, cuts, tails, empty lists, other flags."""
-    assert skim_transaction(PLAIN) is not None
-    assert skim_transaction(SEGWIT) is not None
-    assert skim_transaction(raw) is None
+    assert read(PLAIN) is not None
+    assert read(SEGWIT) is not None
+    assert read(raw) is None
 
 
 def test_skim_transaction_given_no_inputs_or_outputs_agrees_with_the_strict_reader() -> None:
@@ -308,7 +341,7 @@ def test_skim_transaction_given_no_inputs_or_outputs_agrees_with_the_strict_read
     for raw in (PLAIN[:4] + b"\x00\x01\x00\x01" + bytes(9) + bytes(5), PLAIN[:46] + b"\x00" + PLAIN[-4:]):
         with pytest.raises(MalformedError):
             parse_transaction(raw)
-        assert skim_transaction(raw) is None
+        assert read(raw) is None
 
 
 ONE_INPUT, ONE_OUTPUT = PLAIN[5:46], PLAIN[47:-4]
@@ -327,4 +360,4 @@ ONE_INPUT, ONE_OUTPUT = PLAIN[5:46], PLAIN[47:-4]
 )
 def test_skim_transaction_given_fd_as_a_count_of_one_byte_leaves_it_to_the_strict_reader(raw: bytes) -> None:
     """What follows would fit: but 0xfd says that two bytes of count come first."""
-    assert skim_transaction(raw) is None
+    assert read(raw) is None
