@@ -37,11 +37,13 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """What the judge would hand to the backend."""
+    """What the judge would hand to the backend; signing here needs no bundle."""
 
     digests: tuple[bytes, ...]
     paths: tuple[tuple[int, int], ...]
     pubkeys: tuple[bytes, ...]
+    withdrawal_digest: bytes = bytes(32)
+    raw_bundle: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class ProbeSigners(signer_pb2_grpc.SignerServiceServicer):
             size = len(request.answer.document)
             yield signer_pb2.ConnectResponse(welcome=signer_pb2.Welcome(money_size=size))
 
-    ListSigners = None  # type: ignore[assignment]  # not called here
+    ListSigners = ReportHealth = None  # type: ignore[assignment]  # not called here
 
 
 @dataclass(frozen=True, slots=True)

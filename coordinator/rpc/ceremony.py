@@ -1,8 +1,8 @@
 """WalletService before there is a genesis: a board where nodes and admins leave what they signed.
 
-It decides nothing. What hangs there outlives a restart. A document is kept only where it holds by itself; people compare
-the twelve words between machines, because whoever owns this board can swap what it shows, and each node pins by its own
-local command.
+It decides nothing. What hangs there outlives a restart. A document is kept only where it holds by itself; people
+compare the twelve words between machines, because whoever owns this board can swap what it shows, and each node pins by
+its own local command.
 """
 
 from __future__ import annotations
