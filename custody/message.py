@@ -7,19 +7,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from custody.bip322 import MAX_COINS
 from custody.canonical import Json, decode, encode, tagged_hash
 from custody.credentials import may_ask
 from custody.errors import MalformedError, Refused
 from custody.fields import Fields
 from custody.policy import Policy
+from custody.policy.terms import MessageFormat
 from custody.statements import Kind, Signed
+from custody.transaction import OutPoint
+from custody.units import Sats
+from custody.wallet import MAX_INDEX
 
 MAX_TEXT_CHARS = 2_000  # what a person reads before they agree to it
 
 
 @dataclass(frozen=True, slots=True)
+class FundCoin:
+    """A coin that a proof of funds shows: where it is, what it holds, and which script of the wallet has it."""
+
+    outpoint: OutPoint
+    sats: Sats
+    branch: int
+    index: int
+
+    def to_json(self) -> Json:
+        """Return the JSON form."""
+        return {"outpoint": str(self.outpoint), "sats": self.sats, "branch": self.branch, "index": self.index}
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """What is to be signed for which address. genesis, wallet_id: 32 bytes.  index: on branch 0."""
+    """What is to be signed for which address. genesis, wallet_id: 32 bytes.  index: on branch 0.
+
+    coins: further coins of the wallet that a proof of funds shows; none in the other formats.
+    """
 
     genesis: bytes
     message_id: str
@@ -29,6 +51,8 @@ class Message:
     initiator: str
     created_at: int
     expires_at: int
+    format: MessageFormat = MessageFormat.SIMPLE
+    coins: tuple[FundCoin, ...] = ()
 
     @property
     def digest(self) -> bytes:
@@ -46,6 +70,8 @@ class Message:
             "initiator": self.initiator,
             "created_at": self.created_at,
             "expires_at": self.expires_at,
+            "format": self.format.value,
+            "coins": [coin.to_json() for coin in self.coins],
         }
 
 
@@ -53,7 +79,7 @@ def read_message(signed: Signed) -> Message:
     """Return the message inside `signed`; the signature is not judged here.
 
     Raises:
-        MalformedError: STATEMENT_KIND, MESSAGE_TEXT, MESSAGE_DATES, or a FIELD_ code.
+        MalformedError: STATEMENT_KIND, MESSAGE_TEXT, MESSAGE_DATES, MESSAGE_FORMAT, MESSAGE_COINS, or a FIELD_ code.
     """
     if signed.kind is not Kind.MESSAGE:
         raise MalformedError("STATEMENT_KIND", f"expected a message, found {signed.kind.name}")
@@ -67,12 +93,18 @@ def read_message(signed: Signed) -> Message:
         initiator=fields.name("initiator"),
         created_at=fields.time("created_at"),
         expires_at=fields.time("expires_at"),
+        format=_read_format(fields.text("format")),
+        coins=tuple(_read_coin(item) for item in fields.items("coins", MAX_COINS)),
     )
     fields.done()
     if not message.text.replace("\n", "").isprintable():
         raise MalformedError("MESSAGE_TEXT", "expected printable text and line breaks")
     if not message.created_at < message.expires_at:
         raise MalformedError("MESSAGE_DATES", "expected created_at before expires_at")
+    if bool(message.coins) is not (message.format is MessageFormat.FUNDS):
+        raise MalformedError("MESSAGE_COINS", "expected coins in a proof of funds, and in nothing else")
+    if len({coin.outpoint for coin in message.coins}) < len(message.coins):
+        raise MalformedError("MESSAGE_COINS", "expected each coin once")
     return message
 
 
@@ -87,3 +119,22 @@ def check_message(policy: Policy, message: Message, signed: Signed, genesis: byt
     if at >= message.expires_at:
         return Refused("MESSAGE_EXPIRED", f"before {message.expires_at}", str(at))
     return None
+
+
+def _read_format(text: str) -> MessageFormat:
+    found = next((f for f in MessageFormat if f.value == text), None)
+    if found is None:
+        raise MalformedError("MESSAGE_FORMAT", f"expected {', '.join(f.value for f in MessageFormat)}")
+    return found
+
+
+def _read_coin(value: Json) -> FundCoin:
+    fields = Fields(value, "coin")
+    coin = FundCoin(
+        outpoint=OutPoint.parse(fields.text("outpoint", 80)),
+        sats=fields.sats("sats"),
+        branch=fields.integer("branch", 0, 1),
+        index=fields.integer("index", 0, MAX_INDEX),
+    )
+    fields.done()
+    return coin

@@ -24,10 +24,11 @@ from custody.entries import (
 from custody.errors import MalformedError
 from custody.genesis import Genesis
 from custody.governing import succeed
+from custody.message import check_message, read_message
 from custody.people import verify_people
 from custody.policy import Policy
 from custody.quorum import key_holders
-from custody.state import Frozen, Pending, Released, State, family_of, under
+from custody.state import Frozen, Logged, Pending, Released, State, family_of, under
 from custody.statements import Signed
 from custody.transaction import TxOut
 from custody.withdrawal import Withdrawal, read_withdrawal
@@ -55,6 +56,8 @@ def settle(state: State, pending: Pending, t: int) -> State:
             return _unfreeze(state, signed, t)
         if pending.entry.kind is EntryKind.RULE:
             return succeed_by(state, pending, t)
+        if pending.entry.kind is EntryKind.MESSAGE:
+            return _count_message(state, pending.index, signed, t)
     return state
 
 
@@ -63,6 +66,17 @@ def succeed_by(state: State, pending: Pending, t: int) -> State:
     assert isinstance(pending.entry.body, Document)  # noqa: S101 - parse_entry pairs kind and body
     signed = pending.statements[pending.entry.body.statement]
     return under(state, succeed(state.rules, state.genesis, signed, pending.index, t))
+
+
+def _count_message(state: State, index: int, signed: Signed, t: int) -> State:
+    """Take a message that its initiator, in office at `t`, signed; whether to sign it, each signer judges."""
+    try:
+        message = read_message(signed)
+    except MalformedError:
+        return state
+    if check_message(state.policy, message, signed, state.genesis.hash, t) is not None:
+        return state
+    return replace(state, messages=(*state.messages, Logged(index, message.digest, t)))
 
 
 def count_at_once(state: State, pending: Pending) -> State:

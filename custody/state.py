@@ -33,6 +33,15 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
+class Logged:
+    """A MESSAGE entry that counts. digest: 32 bytes, of the message.  t: as of a release."""
+
+    index: int
+    digest: bytes
+    t: int
+
+
+@dataclass(frozen=True, slots=True)
 class Frozen:
     """A freeze that nobody lifted. t: None while it is in the tail."""
 
@@ -54,7 +63,8 @@ class Pending:
 class State:
     """What a follower knows after `frontier.size` entries.
 
-    spent: `releases` as the budgets of `policy` count them.  releases, notices (withdrawal digest, T): settled only.
+    spent: `releases` as the budgets of `policy` count them.  releases, notices (withdrawal digest, T) and
+    messages: settled only.
     stops, freezes: from the moment they are in the log.  lifted: freeze ids that are dead.
     rules: as of the last settled entry; `in_force` moves them on.
     """
@@ -66,6 +76,7 @@ class State:
     event_size: int = 0
     releases: tuple[Released, ...] = ()
     notices: tuple[tuple[bytes, int], ...] = ()
+    messages: tuple[Logged, ...] = ()
     stops: tuple[StopStatement, ...] = ()
     freezes: tuple[Frozen, ...] = ()
     lifted: frozenset[bytes] = frozenset()

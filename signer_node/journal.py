@@ -54,6 +54,13 @@ class Journal:
         self._file.append(raw)
         self._take(raw)
 
+    def reach(self, lo: int) -> None:
+        """Make durable that `lo` (UTC seconds) was accepted, where nothing that spends is signed."""
+        if lo > self.high_water:
+            raw = encode({"high_water": lo, "signed": []})
+            self._file.append(raw)
+            self._take(raw)
+
     def close(self) -> None:
         """Give the file back."""
         self._file.close()

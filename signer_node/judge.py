@@ -23,7 +23,7 @@ from custody.held import Held, with_held
 from custody.interval import Interval
 from custody.once import OwnSignature, pays_once
 from custody.people import verify_people
-from custody.policy import Location
+from custody.policy import Location, Policy
 from custody.policy.duties import Delay, SignersRequired
 from custody.psbt import Psbt, parse
 from custody.release import release_of
@@ -358,14 +358,19 @@ def policy_case(case: Case) -> PolicyCase:
 
 def cold_signed_first(case: Case, required: SignersRequired) -> Refused | None:
     """A node signs only behind valid signatures, on every input, of all who come before it: offline, included, rest."""
-    me, policy, wallet = case.me.node, case.state.policy, case.wallet
+    return signers_in_order(case.me.node, case.state.policy, case.wallet, required, _signed_nodes(case))
+
+
+def signers_in_order(
+    me: str, policy: Policy, wallet: GenesisWallet, required: SignersRequired, signed: set[str]
+) -> Refused | None:
+    """Return why node `me` may not sign yet, or None. signed: nodes with valid signatures on every input."""
     if me in required.exclude:
         return Refused("SIGNER_EXCLUDED", f"rules that let {me} sign", f"{me} excluded")
     offline = {n.name for n in policy.roots.nodes if n.location is Location.OFFLINE}
     included = [s.node for s in wallet.slots if s.node is not None and s.node in required.include]
     if len(included) < len(required.include) or _least_signers(required, offline) > wallet.wallet.threshold:
         return Refused("SIGNERS_IMPOSSIBLE", f"required signers within m = {wallet.wallet.threshold}", "more")
-    signed = _signed_nodes(case)
     cold = len(signed & offline)
     if me not in offline and cold < required.min_offline:
         return Refused("COLD_FIRST", f"{required.min_offline} offline signatures", str(cold))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from custody.alive import PATH, Life, breath_of, check_life, proof_of
 from custody.bundle import Answer, Behind, Bundle, Outcome, parse_bundle, parse_delta, receipt_statement
@@ -12,6 +13,7 @@ from custody.canonical import encode
 from custody.errors import CustodyError, IntegrityError, Refused
 from custody.follow import State, advance
 from custody.held import Held
+from custody.message import read_message
 from custody.signatures import InputSignature
 from custody.statements import Kind, Signed, sign
 from custody.wallet import ScriptBook
@@ -23,13 +25,15 @@ from signer_node.effects import Effect, Hook, around, no_hook
 from signer_node.followed import Followed
 from signer_node.inbox import Inbox
 from signer_node.journal import Journal
-from signer_node.judge import Cleared, Moment, Pinned, judge
+from signer_node.judge import Cleared, Judged, Moment, Pinned, judge
+from signer_node.judge_message import ClearedMessage, JudgedMessage, judge_message
 from signer_node.typed import Typed
 
 _NO_TXID = bytes(32)
 
 
-Confirm = Callable[[Bundle, Cleared], bool]
+Permission: TypeAlias = Cleared | ClearedMessage
+Confirm = Callable[[Bundle, Permission], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class ClearedBreath:
     withdrawal_digest: bytes = bytes(32)
 
 
-def cleared_is_enough(bundle: Bundle, cleared: Cleared) -> bool:
+def cleared_is_enough(bundle: Bundle, cleared: Permission) -> bool:
     """Return True: an online node signs what its rules allow."""
     return True
 
@@ -132,27 +136,25 @@ class Node:
         async with self._turn:
             bundle = parse_bundle(raw)
             outcome = self._judge(bundle)
-            if isinstance(outcome, Cleared) and self._confirm is not cleared_is_enough:
+            if isinstance(outcome, Permission) and self._confirm is not cleared_is_enough:
                 if not self._confirm(bundle, outcome):
                     outcome = Refused("OPERATOR_DECLINED", "the operator's confirmation", "a no")
                 else:  # people take their time: meanwhile a freeze may have come, or an end passed
                     outcome = self._judge(bundle)
-            if isinstance(outcome, Cleared):
+            if isinstance(outcome, Permission):
                 return await self._sign(bundle, outcome)
             return self._answer(bundle, _NO_TXID, outcome)
 
-    def _judge(self, bundle: Bundle) -> Cleared | Refused | Behind:
+    def _judge(self, bundle: Bundle) -> Permission | Refused | Behind:
         """Judge at this moment, and keep what the log part of `bundle` proved, whatever the outcome."""
-        judged = judge(
-            bundle,
-            self._pinned,
-            self._followed.state,
-            Moment(self._clock.now(), self._journal.high_water),
-            self._journal.signed,
-            self._book(bundle),
-            self.held,
-            frozenset() if self._typed is None else self._typed.digests,
-        )
+        moment = Moment(self._clock.now(), self._journal.high_water)
+        state, book, held = self._followed.state, self._book(bundle), self.held
+        typed = frozenset() if self._typed is None else self._typed.digests
+        judged: Judged | JudgedMessage
+        if bundle.withdrawal.kind is Kind.MESSAGE:
+            judged = judge_message(bundle, self._pinned, state, moment, book, held, typed)
+        else:
+            judged = judge(bundle, self._pinned, state, moment, self._journal.signed, book, held, typed)
         if judged.state is not self._followed.state:
             with around(self._hook, Effect.FOLLOW):
                 self._followed.take(bundle.log, judged.state)
@@ -194,9 +196,12 @@ class Node:
                 raise IntegrityError("BACKEND_LIED", "expected a signature of the sentence by this node's key")
             return signed
 
-    async def _sign(self, bundle: Bundle, cleared: Cleared) -> Answer:
+    async def _sign(self, bundle: Bundle, cleared: Permission) -> Answer:
         with around(self._hook, Effect.JOURNAL):
-            self._journal.record(cleared)
+            if isinstance(cleared, ClearedMessage):  # spends nothing: only the time that it was judged at is kept
+                self._journal.reach(cleared.lo)
+            else:
+                self._journal.record(cleared)
         try:
             with around(self._hook, Effect.SIGN):
                 signatures = await self._backend.sign(cleared)
@@ -205,7 +210,7 @@ class Node:
         await self._check_own(cleared, signatures)
         return self._answer(bundle, cleared.txid, signatures)
 
-    async def _check_own(self, cleared: Cleared, signatures: tuple[InputSignature, ...]) -> None:
+    async def _check_own(self, cleared: Permission, signatures: tuple[InputSignature, ...]) -> None:
         """Prove that the backend signed exactly what was cleared, by the keys that were cleared.
 
         Raises:
@@ -228,8 +233,10 @@ class Node:
 
     def _book(self, bundle: Bundle) -> ScriptBook:
         """Return the script cache of the bundle's wallet, or any: `judge` refuses a wallet that is not ours."""
+        asked = bundle.withdrawal
         try:
-            wallet_id = read_withdrawal(bundle.withdrawal).wallet_id
+            read = read_message if asked.kind is Kind.MESSAGE else read_withdrawal
+            wallet_id = read(asked).wallet_id
         except CustodyError:
             wallet_id = b""
         return self._books.get(wallet_id, next(iter(self._books.values())))

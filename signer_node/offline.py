@@ -18,9 +18,9 @@ from signer_node.effects import Effect, Hook, around, no_hook
 from signer_node.followed import Followed
 from signer_node.inbox import Inbox
 from signer_node.journal import Journal
-from signer_node.judge import Cleared
-from signer_node.node import Node, cleared_is_enough
-from signer_node.review import review
+from signer_node.judge_message import ClearedMessage
+from signer_node.node import Node, Permission, cleared_is_enough
+from signer_node.review import review, review_message
 from signer_node.typed import Typed
 
 Ask = Callable[[str], bool]
@@ -52,8 +52,12 @@ def open_node(
     me = pinned(config)
     followed = Followed(config.state / FOLLOWED_FILE, me.genesis)
 
-    def confirm(bundle: Bundle, cleared: Cleared) -> bool:
-        return ask is not None and ask(review(bundle, followed.state, cleared.release))
+    def confirm(bundle: Bundle, cleared: Permission) -> bool:
+        if ask is None:
+            return False
+        if isinstance(cleared, ClearedMessage):
+            return ask(review_message(bundle, followed.state, cleared.message))
+        return ask(review(bundle, followed.state, cleared.release))
 
     return Node(
         pinned=me,

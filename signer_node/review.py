@@ -7,8 +7,9 @@ from custody.approval import read_approval
 from custody.bundle import Bundle
 from custody.entries import Release
 from custody.follow import State
+from custody.message import Message
 from custody.transaction import TxOut
-from custody.units import btc_text
+from custody.units import Sats, btc_text
 from custody.wallet import Network
 from custody.withdrawal import Withdrawal, read_withdrawal
 from custody.words import word_rows
@@ -48,6 +49,33 @@ def review(bundle: Bundle, state: State, release: Release) -> str:
         *(f"  {row}" for row in word_rows(withdrawal.digest).splitlines()),
     ]
     return "\n".join(lines)
+
+
+def review_message(bundle: Bundle, state: State, message: Message) -> str:
+    """Return the page of a message to be signed. message: judged and cleared; to_sign was made here from it."""
+    wallet = state.genesis.wallet(message.wallet_id)
+    address = "" if wallet is None else address_of(wallet.wallet.script(0, message.index).script, state.genesis.network)
+    lines = [
+        f"Message {message.message_id} asked by {message.initiator} on {state.genesis.network.value}",
+        f"  signed ({message.format.value}, BIP-322) for our address",
+        f"      {address_groups(address)}",
+        "  spends nothing; it says:",
+        *(f"      | {line}" for line in message.text.split("\n")),
+    ]
+    if message.coins:
+        total = btc_text(Sats(sum(coin.sats for coin in message.coins)))
+        lines.append(f"  and shows {len(message.coins)} coins of {total} BTC")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Approved by {', '.join(_approvers(bundle)) or 'nobody: the rules ask for none'}",
+            f"Log: entry {bundle.release_index} of {state.size}; rules version {state.policy.version} allow it",
+            "",
+            "Compare these words with the approvers' screens:",
+            *(f"  {row}" for row in word_rows(message.digest).splitlines()),
+        ]
+    )
 
 
 def _labels(withdrawal: Withdrawal, payment: TxOut, network: Network) -> list[str]:

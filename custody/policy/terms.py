@@ -36,6 +36,7 @@ class MessageFormat(Enum):
 
     SIMPLE = "simple"
     FULL = "full"
+    FUNDS = "funds"
 
 
 class DestinationClass(Enum):
