@@ -114,7 +114,7 @@ GROUPS = {
         Group(
             "policy_diff",
             _policy("diff", "diff_people", "diff_rules", "change", "implies", "referred"),
-            _tests("diff"),
+            _tests("diff", "diff_words", "implies"),
         ),
         Group(
             "policy_review",
