@@ -139,7 +139,7 @@ class BackendService:
             reply.err.CopyFrom(wire.ProtoError(err_type=PLAIN, err_msg=READ_ONLY))
         except CustodyError as error:
             say("warn", "request refused", operation=request.operation, path=request.path, code=error.code)
-            reply.err.CopyFrom(wire.ProtoError(err_type=CODED, err_code=_status(error), err_msg=str(error)))
+            reply.err.CopyFrom(wire.ProtoError(err_type=CODED, err_code=status_of(error), err_msg=str(error)))
         except Exception as error:  # the border: the server must get an answer, and its log where it came from
             where = traceback.extract_tb(error.__traceback__)[-1]
             say("error", "request broken", kind=type(error).__name__, at=f"{where.name}:{where.lineno}")
@@ -163,7 +163,8 @@ async def _received(stream: Stream[Any, Any]) -> Any:  # Any: grpclib knows no m
     return message
 
 
-def _status(error: CustodyError) -> int:
+def status_of(error: CustodyError) -> int:
+    """Return the HTTP status that the caller sees for `error`."""
     if isinstance(error, ConflictError):
         return CONFLICT
     return BROKEN if isinstance(error, UnavailableError) else UNPROCESSABLE
