@@ -94,6 +94,7 @@ def read_node(message: signer_pb2.NodeView) -> NodeView:
         money_size=message.money_size,
         alive=read_signed(message.alive) if message.HasField("alive") else None,
         drill=read_signed(message.drill) if message.HasField("drill") else None,
+        code=message.backend_code,
     )
 
 

@@ -149,6 +149,7 @@ class WithdrawalView:
 class NodeView:
     """One signer node. backend: "ready", "sealed", ... or "" for never heard.  heard_at: UTC seconds, 0 for never.
 
+    code: why it is not ready, or "".
     alive, drill: what it signed about its key last; to be verified by whoever reads it.
     """
 
@@ -160,6 +161,7 @@ class NodeView:
     money_size: int
     alive: Signed | None = None
     drill: Signed | None = None
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass, field
 
 from custody.errors import UnavailableError
 from custody.v1 import signer_pb2 as wire
 
+CODE = r"[A-Z][A-Z0-9_]{0,39}"  # what a node may put on people's screens
 HEARD_SECONDS = 10  # silent for longer than three heartbeats: routing passes it over
 
 
@@ -15,7 +17,8 @@ HEARD_SECONDS = 10  # silent for longer than three heartbeats: routing passes it
 class Link:
     """One node's open stream.
 
-    money_size: entries it has.  heard_at: UTC seconds.  backend: as on the wire, 0 for unknown.
+    money_size: entries it has.  heard_at: UTC seconds.  backend: as on the wire, 0 for unknown.  code: why it is not
+    ready, "" where it is.
     queue: what goes out next; None ends the stream.  waiting: questions to the node as a witness, by number.
     sent: withdrawals whose bundle went into this stream.
     """
@@ -24,10 +27,18 @@ class Link:
     money_size: int
     heard_at: int
     backend: int = 0
+    code: str = ""
     queue: asyncio.Queue[wire.ConnectResponse | None] = field(default_factory=asyncio.Queue)
     waiting: dict[int, asyncio.Future[wire.WitnessAnswer]] = field(default_factory=dict)
     asked: int = 0
     sent: set[bytes] = field(default_factory=set)
+
+    def hear(self, beat: wire.Heartbeat) -> None:
+        """Take a sign of life. A key that is not ready will not sign what was asked: others are asked at once."""
+        self.backend, self.money_size = int(beat.backend), beat.money_size
+        self.code = beat.backend_code if re.fullmatch(CODE, beat.backend_code) else ""
+        if self.backend != int(wire.BACKEND_STATE_READY):
+            self.sent.clear()
 
     def ask(self) -> tuple[int, asyncio.Future[wire.WitnessAnswer]]:
         """Return the number of a new question and where its answer will be."""

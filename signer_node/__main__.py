@@ -73,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     exported = command("export-log", _export_log, "write all that this node followed, for a coordinator that lost it")
     exported.add_argument("--out", type=Path, required=True)
     command("state", _state, "print what this node has followed")
+    credential = command("credential", _credential, "take a wrapping token from stdin to where this node looks for it")
+    credential.add_argument("--keysmith", action="store_true", help="for `record`, not for the running node")
     command("online", _online, "dial the coordinator and answer what it hands out")
     command("witness", _witness, "cosign checkpoints that are consistent with all this witness saw")
     witness_key = commands.add_parser(
@@ -155,6 +157,15 @@ def _state(args: argparse.Namespace) -> int:
     config = load_config(args.config)
     state = offline.open_node(config, SystemClock()).state
     return _print({"node": config.name, "size": state.size, "releases": len(state.releases)})
+
+
+def _credential(args: argparse.Namespace) -> int:
+    from signer_node import credential
+
+    config, wrapped = load_config(args.config), sys.stdin.readline().strip()
+    within_s = 0 if args.keysmith else credential.TAKEN_WITHIN_S
+    taken = credential.bring(config, wrapped, args.keysmith, within_s)
+    return _print({"node": config.name, "taken": taken})
 
 
 def _online(args: argparse.Namespace) -> int:

@@ -15,9 +15,9 @@ from custody.errors import CustodyError, IntegrityError
 from custody.genesis import Genesis, KeyRecord, check_ceremony, check_signed, node_identities, parse_genesis
 from custody.statements import Endorsement, Kind, Signed, endorse, sign
 from signer_node.backends import make_key, open_backend, pin_genesis
-from signer_node.backends.port import Access, VaultAccess
+from signer_node.backends.port import Access, VaultAccess, VaultCertificate
 from signer_node.backends.private_file import passphrase_from_file, wrapped_from_file
-from signer_node.config import NodeConfig, VaultConfig
+from signer_node.config import NodeConfig, VaultCertConfig, VaultConfig
 from signer_node.followed import followed_since
 from signer_node.judge import Pinned
 from signer_node.records import write_once
@@ -28,17 +28,23 @@ FOLLOWED_FILE = "followed.log"
 _MAX_GENESIS_BYTES = 4 * 1024 * 1024  # 64 wallets with records and one rules document are under 1 MiB
 
 
-def access_of(config: NodeConfig, vault: VaultConfig | None) -> Access:
+def access_of(config: NodeConfig, vault: VaultConfig | VaultCertConfig | None) -> Access:
     """Return what the key backend needs; secrets are read when they are needed, never kept."""
     return Access(
         node=config.name,
         network=config.network,
         history=partial(followed_since, config.state / FOLLOWED_FILE),
         passphrase=None if config.passphrase is None else passphrase_from_file(config.passphrase),
-        vault=None
-        if vault is None
-        else VaultAccess(vault.ca, vault.role, vault.role_id, wrapped_from_file(vault.wrapped_secret_id)),
+        vault=None if vault is None else vault_access_of(vault),
     )
+
+
+def vault_access_of(vault: VaultConfig | VaultCertConfig) -> VaultAccess | VaultCertificate:
+    """Return how to get into Vault as `vault` says."""
+    if isinstance(vault, VaultCertConfig):
+        return VaultCertificate(vault.ca, vault.role, vault.certificate, vault.key)
+    path = vault.wrapped_secret_id
+    return VaultAccess(vault.ca, vault.role, vault.role_id, wrapped_from_file(path), path.exists)
 
 
 async def make_record(config: NodeConfig, made_at: int) -> Signed:

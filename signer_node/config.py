@@ -18,12 +18,22 @@ MAX_WITNESSES = 63  # signature lines in a note
 
 @dataclass(frozen=True, slots=True)
 class VaultConfig:
-    """How this node enters its Vault. wrapped_secret_id: file that holds a wrapping token, replaced after each use."""
+    """How this node enters its Vault by AppRole. wrapped_secret_id: where wrapping tokens are put; taken at once."""
 
     ca: Path
     role: str
     role_id: str
     wrapped_secret_id: Path
+
+
+@dataclass(frozen=True, slots=True)
+class VaultCertConfig:
+    """How this node enters its Vault by certificate: PEM files, read anew at each login."""
+
+    ca: Path
+    role: str
+    certificate: Path
+    key: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +76,8 @@ class NodeConfig:
     state: Path
     backend: str
     passphrase: Path | None
-    vault: VaultConfig | None
-    keysmith: VaultConfig | None
+    vault: VaultConfig | VaultCertConfig | None
+    keysmith: VaultConfig | VaultCertConfig | None
     coordinator: CoordinatorConfig | None
     witness: OwnWitnessConfig | None = None
     witnesses: tuple[CoordinatorConfig, ...] = ()
@@ -117,13 +127,13 @@ def read_tls(fields: Fields, base: Path) -> TlsConfig:
     return tls
 
 
-def _vault(fields: Fields, base: Path) -> VaultConfig:
-    vault = VaultConfig(
-        ca=base / fields.text("ca"),
-        role=fields.text("role"),
-        role_id=fields.text("role_id"),
-        wrapped_secret_id=base / fields.text("wrapped_secret_id"),
-    )
+def _vault(fields: Fields, base: Path) -> VaultConfig | VaultCertConfig:
+    ca, role = base / fields.text("ca"), fields.text("role")
+    vault: VaultConfig | VaultCertConfig
+    if fields.has("certificate"):
+        vault = VaultCertConfig(ca, role, base / fields.text("certificate"), base / fields.text("key"))
+    else:
+        vault = VaultConfig(ca, role, fields.text("role_id"), base / fields.text("wrapped_secret_id"))
     fields.done()
     return vault
 

@@ -10,7 +10,7 @@ import asyncio
 import random
 import signal
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -21,7 +21,7 @@ from custody.errors import CustodyError, IntegrityError, Refused, UnavailableErr
 from custody.statements import Signed
 from custody.v1 import signer_pb2 as wire
 from custody.v1 import signer_pb2_grpc
-from signer_node.backends.port import Backend
+from signer_node.backends.port import Backend, BackendState, State
 from signer_node.clock import Clock, SystemClock
 from signer_node.config import CoordinatorConfig, NodeConfig, OwnWitnessConfig
 from signer_node.effects import Effect, Hook, around, no_hook
@@ -49,15 +49,33 @@ MAX_HELD_IN_A_BEAT = 32  # statements that wait for the log; the oldest first, u
 log = structlog.get_logger("signer_node")
 
 
+class Told:
+    """How the key backend was when it was last looked at: each change is one line in the log."""
+
+    def __init__(self) -> None:
+        self._last: BackendState | None = None
+
+    def tell(self, node: str, found: BackendState) -> None:
+        """Log `found` where its state or code is not what was found before."""
+        last, self._last = self._last, found
+        if last is None or (last.state, last.code) != (found.state, found.code):
+            say = log.info if found.state is State.READY else log.warning
+            say("backend.changed", node=node, state=found.state.value, code=found.code, detail=found.detail)
+
+
 @dataclass(frozen=True, slots=True)
 class Courier:
-    """What one stream works with. witness: None where this node does not witness.  schedule: of proofs of life."""
+    """What one stream works with.
+
+    witness: None where this node does not witness.  schedule: of proofs of life.  told: how its key was said to be.
+    """
 
     node: Node
     backend: Backend
     witness: WitnessPair | None
     hook: Hook
     schedule: Schedule | None = None
+    told: Told = field(default_factory=Told)
 
 
 def run(config: NodeConfig, hook: Hook = no_hook) -> int:
@@ -203,7 +221,11 @@ async def _prove(courier: Courier, stub: signer_pb2_grpc.SignerServiceAsyncStub)
 async def _take(courier: Courier, message: wire.ConnectResponse, outbox: asyncio.Queue[wire.ConnectRequest]) -> None:
     node, kind = courier.node, message.WhichOneof("message")
     if kind == "bundle":
-        answer = await node.answer(message.bundle.document)
+        try:
+            answer = await node.answer(message.bundle.document)
+        except CustodyError as error:
+            await _tell_broken(courier, error, outbox)
+            return
         log.info("bundle.answered", **summary_of(answer))
         with around(courier.hook, Effect.ANSWER):
             cosignature = None if courier.witness is None else courier.witness.again()
@@ -219,6 +241,19 @@ async def _take(courier: Courier, message: wire.ConnectResponse, outbox: asyncio
         outbox.put_nowait(await _heartbeat(courier))
     elif kind == "ping":
         outbox.put_nowait(await _heartbeat(courier))
+
+
+async def _tell_broken(courier: Courier, error: CustodyError, outbox: asyncio.Queue[wire.ConnectRequest]) -> None:
+    """Say at once that the key cannot sign, so that another node is asked.
+
+    Raises:
+        CustodyError: `error`, where the key is well: by the broken stream the coordinator sees that no answer comes.
+    """
+    log.error("bundle.unanswered", node=courier.node.pinned.node, code=error.code)
+    beat = await _heartbeat(courier)
+    if beat.heartbeat.backend == wire.BACKEND_STATE_READY:
+        raise error
+    outbox.put_nowait(beat)
 
 
 def _vouch(courier: Courier, asked: wire.WitnessQuestion) -> wire.WitnessAnswer:
@@ -249,5 +284,7 @@ def _hello(node: Node) -> wire.ConnectRequest:
 
 async def _heartbeat(courier: Courier) -> wire.ConnectRequest:
     node, found = courier.node, await courier.backend.health()
+    courier.told.tell(node.pinned.node, found)
     state = wire.BackendState.Value(f"BACKEND_STATE_{found.state.name}")
-    return wire.ConnectRequest(heartbeat=wire.Heartbeat(backend=state, money_size=node.state.size))
+    beat = wire.Heartbeat(backend=state, money_size=node.state.size, backend_code=found.code)
+    return wire.ConnectRequest(heartbeat=beat)

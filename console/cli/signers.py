@@ -48,7 +48,7 @@ async def _list(office: Office) -> None:
     rows, value = [], []
     for pinned in policy.roots.nodes:
         node = heard.get(pinned.name)
-        state = "not told" if node is None else node.backend or "not heard"
+        state = "not told" if node is None else _state(node)
         ago = f"{span(max(0, office.now - node.heard_at))} ago" if node is not None and node.heard_at else "never"
         stream = "open" if node is not None and node.connected else "none"
         entries = str(node.money_size) if node is not None and node.heard_at else "?"
@@ -72,6 +72,7 @@ async def _list(office: Office) -> None:
                 "host": pinned.host,
                 "connected": node is not None and node.connected,
                 "backend": "" if node is None else node.backend,
+                "code": "" if node is None else node.code,
                 "heard_at": 0 if node is None else node.heard_at,
                 "money_size": 0 if node is None else node.money_size,
                 "proven_at": proven,
@@ -124,3 +125,8 @@ def _health_json(found: Health) -> Json:
         "alarm": found.alarm.value,
         "told": str(found),
     }
+
+
+def _state(node: NodeView) -> str:
+    """Return how its key is, and in parentheses the code that says why it is not ready."""
+    return (node.backend or "not heard") + (f" ({node.code})" if node.code else "")

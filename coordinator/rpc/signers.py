@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
 
 import structlog
 
@@ -25,12 +26,22 @@ MAX_AT_WORK = 64  # of one node's stream: more than it is ever asked at once
 log = structlog.get_logger("coordinator")
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a node said last. at: UTC seconds, 0 for never.  backend: as on the wire."""
+
+    at: int = 0
+    backend: int = 0
+    money_size: int = 0
+    code: str = ""
+
+
 class Signers(signer_pb2_grpc.SignerServiceServicer):
     """See protos/custody/v1/signer.proto."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._heard: dict[str, tuple[int, int, int]] = {}
+        self._heard: dict[str, Heard] = {}
 
     async def Connect(
         self, request_iterator: AsyncIterator[signer_pb2.ConnectRequest], context: Context
@@ -55,16 +66,17 @@ class Signers(signer_pb2_grpc.SignerServiceServicer):
         """Show every node of the rules and when it was heard."""
         nodes = []
         for node in (await self._roots()).nodes:
-            heard_at, backend, size = self._heard.get(node.name, (0, 0, 0))
+            heard = self._heard.get(node.name, Heard())
             told = await keys.reports_of(self._parts, node.name)
             nodes.append(
                 signer_pb2.NodeView(
                     node=node.name,
                     offline=node.location is Location.OFFLINE,
                     connected=self._parts.outbox.link(node.name) is not None,
-                    heard_at=heard_at,
-                    backend=signer_pb2.BackendState.ValueType(backend),
-                    money_size=size,
+                    heard_at=heard.at,
+                    backend=signer_pb2.BackendState.ValueType(heard.backend),
+                    money_size=heard.money_size,
+                    backend_code=heard.code,
                     alive=None if told.alive is None else write_signed(told.alive),
                     drill=None if told.drill is None else write_signed(told.drill),
                 )
@@ -104,8 +116,8 @@ class Signers(signer_pb2_grpc.SignerServiceServicer):
             link.heard_at = self._parts.clock.now()
             kind = message.WhichOneof("message")
             if kind == "heartbeat":
-                link.backend, link.money_size = int(message.heartbeat.backend), message.heartbeat.money_size
-                self._heard[link.node] = (link.heard_at, link.backend, link.money_size)
+                link.hear(message.heartbeat)
+                self._heard[link.node] = Heard(link.heard_at, link.backend, link.money_size, link.code)
             elif kind == "witness":
                 link.take(message.witness)
             elif kind == "answer":

@@ -26,47 +26,47 @@ from custody.v1 import statement_pb2 as custody_dot_v1_dot_statement__pb2
 from custody.v1 import witness_pb2 as custody_dot_v1_dot_witness__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63ustody/v1/signer.proto\x12\ncustody.v1\x1a\x1a\x63ustody/v1/statement.proto\x1a\x18\x63ustody/v1/witness.proto\"L\n\x05Hello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07genesis\x18\x02 \x01(\x0c\x12\x12\n\nmoney_size\x18\x03 \x01(\x04\x12\x10\n\x08protocol\x18\x04 \x01(\r\"J\n\tHeartbeat\x12)\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0e\x32\x18.custody.v1.BackendState\x12\x12\n\nmoney_size\x18\x02 \x01(\x04\"G\n\x06\x41nswer\x12\x10\n\x08\x64ocument\x18\x01 \x01(\x0c\x12\x15\n\rrelease_index\x18\x02 \x01(\x04\x12\x14\n\x0c\x63osignatures\x18\x03 \x03(\t\"\x8e\x01\n\rWitnessAnswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x37\n\ncheckpoint\x18\x02 \x01(\x0b\x32!.custody.v1.AddCheckpointResponseH\x00\x12.\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x1d.custody.v1.TakeDeltaResponseH\x00\x42\x08\n\x06\x61nswer\"\xec\x01\n\x0e\x43onnectRequest\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x11.custody.v1.HelloH\x00\x12*\n\theartbeat\x18\x02 \x01(\x0b\x32\x15.custody.v1.HeartbeatH\x00\x12$\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x12.custody.v1.AnswerH\x00\x12,\n\x07witness\x18\x04 \x01(\x0b\x32\x19.custody.v1.WitnessAnswerH\x00\x12+\n\x04held\x18\x05 \x01(\x0b\x32\x1b.custody.v1.SignedStatementH\x00\x42\t\n\x07message\".\n\x07Welcome\x12\x0f\n\x07genesis\x18\x01 \x01(\x0c\x12\x12\n\nmoney_size\x18\x02 \x01(\x04\"1\n\x06\x42undle\x12\x10\n\x08\x64ocument\x18\x01 \x01(\x0c\x12\x15\n\rrelease_index\x18\x02 \x01(\x04\"\x19\n\x05\x44\x65lta\x12\x10\n\x08\x64ocument\x18\x01 \x01(\x0c\"\x90\x01\n\x0fWitnessQuestion\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x36\n\ncheckpoint\x18\x02 \x01(\x0b\x32 .custody.v1.AddCheckpointRequestH\x00\x12-\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x1c.custody.v1.TakeDeltaRequestH\x00\x42\n\n\x08question\"\x06\n\x04Ping\"\xe0\x01\n\x0f\x43onnectResponse\x12&\n\x07welcome\x18\x01 \x01(\x0b\x32\x13.custody.v1.WelcomeH\x00\x12$\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x12.custody.v1.BundleH\x00\x12\"\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x11.custody.v1.DeltaH\x00\x12 \n\x04ping\x18\x04 \x01(\x0b\x32\x10.custody.v1.PingH\x00\x12.\n\x07witness\x18\x05 \x01(\x0b\x32\x1b.custody.v1.WitnessQuestionH\x00\x42\t\n\x07message\"\xe5\x01\n\x08NodeView\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07offline\x18\x02 \x01(\x08\x12\x11\n\tconnected\x18\x03 \x01(\x08\x12\x10\n\x08heard_at\x18\x04 \x01(\x04\x12)\n\x07\x62\x61\x63kend\x18\x05 \x01(\x0e\x32\x18.custody.v1.BackendState\x12\x12\n\nmoney_size\x18\x06 \x01(\x04\x12*\n\x05\x61live\x18\x07 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\x12*\n\x05\x64rill\x18\x08 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\"B\n\x13ReportHealthRequest\x12+\n\x06report\x18\x01 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\"\'\n\x14ReportHealthResponse\x12\x0f\n\x07\x63reated\x18\x01 \x01(\x08\"\x14\n\x12ListSignersRequest\"N\n\x13ListSignersResponse\x12#\n\x05nodes\x18\x01 \x03(\x0b\x32\x14.custody.v1.NodeView\x12\x12\n\nmoney_size\x18\x02 \x01(\x04*\xee\x01\n\x0c\x42\x61\x63kendState\x12\x1d\n\x19\x42\x41\x43KEND_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x42\x41\x43KEND_STATE_READY\x10\x01\x12\x18\n\x14\x42\x41\x43KEND_STATE_SEALED\x10\x02\x12\x1d\n\x19\x42\x41\x43KEND_STATE_UNREACHABLE\x10\x03\x12\x18\n\x14\x42\x41\x43KEND_STATE_DENIED\x10\x04\x12\x1d\n\x19\x42\x41\x43KEND_STATE_ENGINE_DOWN\x10\x05\x12\x1b\n\x17\x42\x41\x43KEND_STATE_INTEGRITY\x10\x06\x12\x17\n\x13\x42\x41\x43KEND_STATE_CLOCK\x10\x07\x32\xfa\x01\n\rSignerService\x12\x46\n\x07\x43onnect\x12\x1a.custody.v1.ConnectRequest\x1a\x1b.custody.v1.ConnectResponse(\x01\x30\x01\x12Q\n\x0cReportHealth\x12\x1f.custody.v1.ReportHealthRequest\x1a .custody.v1.ReportHealthResponse\x12N\n\x0bListSigners\x12\x1e.custody.v1.ListSignersRequest\x1a\x1f.custody.v1.ListSignersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63ustody/v1/signer.proto\x12\ncustody.v1\x1a\x1a\x63ustody/v1/statement.proto\x1a\x18\x63ustody/v1/witness.proto\"L\n\x05Hello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07genesis\x18\x02 \x01(\x0c\x12\x12\n\nmoney_size\x18\x03 \x01(\x04\x12\x10\n\x08protocol\x18\x04 \x01(\r\"`\n\tHeartbeat\x12)\n\x07\x62\x61\x63kend\x18\x01 \x01(\x0e\x32\x18.custody.v1.BackendState\x12\x12\n\nmoney_size\x18\x02 \x01(\x04\x12\x14\n\x0c\x62\x61\x63kend_code\x18\x03 \x01(\t\"G\n\x06\x41nswer\x12\x10\n\x08\x64ocument\x18\x01 \x01(\x0c\x12\x15\n\rrelease_index\x18\x02 \x01(\x04\x12\x14\n\x0c\x63osignatures\x18\x03 \x03(\t\"\x8e\x01\n\rWitnessAnswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x37\n\ncheckpoint\x18\x02 \x01(\x0b\x32!.custody.v1.AddCheckpointResponseH\x00\x12.\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x1d.custody.v1.TakeDeltaResponseH\x00\x42\x08\n\x06\x61nswer\"\xec\x01\n\x0e\x43onnectRequest\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x11.custody.v1.HelloH\x00\x12*\n\theartbeat\x18\x02 \x01(\x0b\x32\x15.custody.v1.HeartbeatH\x00\x12$\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x12.custody.v1.AnswerH\x00\x12,\n\x07witness\x18\x04 \x01(\x0b\x32\x19.custody.v1.WitnessAnswerH\x00\x12+\n\x04held\x18\x05 \x01(\x0b\x32\x1b.custody.v1.SignedStatementH\x00\x42\t\n\x07message\".\n\x07Welcome\x12\x0f\n\x07genesis\x18\x01 \x01(\x0c\x12\x12\n\nmoney_size\x18\x02 \x01(\x04\"1\n\x06\x42undle\x12\x10\n\x08\x64ocument\x18\x01 \x01(\x0c\x12\x15\n\rrelease_index\x18\x02 \x01(\x04\"\x19\n\x05\x44\x65lta\x12\x10\n\x08\x64ocument\x18\x01 \x01(\x0c\"\x90\x01\n\x0fWitnessQuestion\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x36\n\ncheckpoint\x18\x02 \x01(\x0b\x32 .custody.v1.AddCheckpointRequestH\x00\x12-\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x1c.custody.v1.TakeDeltaRequestH\x00\x42\n\n\x08question\"\x06\n\x04Ping\"\xe0\x01\n\x0f\x43onnectResponse\x12&\n\x07welcome\x18\x01 \x01(\x0b\x32\x13.custody.v1.WelcomeH\x00\x12$\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x12.custody.v1.BundleH\x00\x12\"\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x11.custody.v1.DeltaH\x00\x12 \n\x04ping\x18\x04 \x01(\x0b\x32\x10.custody.v1.PingH\x00\x12.\n\x07witness\x18\x05 \x01(\x0b\x32\x1b.custody.v1.WitnessQuestionH\x00\x42\t\n\x07message\"\xfb\x01\n\x08NodeView\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07offline\x18\x02 \x01(\x08\x12\x11\n\tconnected\x18\x03 \x01(\x08\x12\x10\n\x08heard_at\x18\x04 \x01(\x04\x12)\n\x07\x62\x61\x63kend\x18\x05 \x01(\x0e\x32\x18.custody.v1.BackendState\x12\x12\n\nmoney_size\x18\x06 \x01(\x04\x12*\n\x05\x61live\x18\x07 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\x12*\n\x05\x64rill\x18\x08 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\x12\x14\n\x0c\x62\x61\x63kend_code\x18\t \x01(\t\"B\n\x13ReportHealthRequest\x12+\n\x06report\x18\x01 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\"\'\n\x14ReportHealthResponse\x12\x0f\n\x07\x63reated\x18\x01 \x01(\x08\"\x14\n\x12ListSignersRequest\"N\n\x13ListSignersResponse\x12#\n\x05nodes\x18\x01 \x03(\x0b\x32\x14.custody.v1.NodeView\x12\x12\n\nmoney_size\x18\x02 \x01(\x04*\xee\x01\n\x0c\x42\x61\x63kendState\x12\x1d\n\x19\x42\x41\x43KEND_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x42\x41\x43KEND_STATE_READY\x10\x01\x12\x18\n\x14\x42\x41\x43KEND_STATE_SEALED\x10\x02\x12\x1d\n\x19\x42\x41\x43KEND_STATE_UNREACHABLE\x10\x03\x12\x18\n\x14\x42\x41\x43KEND_STATE_DENIED\x10\x04\x12\x1d\n\x19\x42\x41\x43KEND_STATE_ENGINE_DOWN\x10\x05\x12\x1b\n\x17\x42\x41\x43KEND_STATE_INTEGRITY\x10\x06\x12\x17\n\x13\x42\x41\x43KEND_STATE_CLOCK\x10\x07\x32\xfa\x01\n\rSignerService\x12\x46\n\x07\x43onnect\x12\x1a.custody.v1.ConnectRequest\x1a\x1b.custody.v1.ConnectResponse(\x01\x30\x01\x12Q\n\x0cReportHealth\x12\x1f.custody.v1.ReportHealthRequest\x1a .custody.v1.ReportHealthResponse\x12N\n\x0bListSigners\x12\x1e.custody.v1.ListSignersRequest\x1a\x1f.custody.v1.ListSignersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'custody.v1.signer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BACKENDSTATE']._serialized_start=1656
-  _globals['_BACKENDSTATE']._serialized_end=1894
+  _globals['_BACKENDSTATE']._serialized_start=1700
+  _globals['_BACKENDSTATE']._serialized_end=1938
   _globals['_HELLO']._serialized_start=93
   _globals['_HELLO']._serialized_end=169
   _globals['_HEARTBEAT']._serialized_start=171
-  _globals['_HEARTBEAT']._serialized_end=245
-  _globals['_ANSWER']._serialized_start=247
-  _globals['_ANSWER']._serialized_end=318
-  _globals['_WITNESSANSWER']._serialized_start=321
-  _globals['_WITNESSANSWER']._serialized_end=463
-  _globals['_CONNECTREQUEST']._serialized_start=466
-  _globals['_CONNECTREQUEST']._serialized_end=702
-  _globals['_WELCOME']._serialized_start=704
-  _globals['_WELCOME']._serialized_end=750
-  _globals['_BUNDLE']._serialized_start=752
-  _globals['_BUNDLE']._serialized_end=801
-  _globals['_DELTA']._serialized_start=803
-  _globals['_DELTA']._serialized_end=828
-  _globals['_WITNESSQUESTION']._serialized_start=831
-  _globals['_WITNESSQUESTION']._serialized_end=975
-  _globals['_PING']._serialized_start=977
-  _globals['_PING']._serialized_end=983
-  _globals['_CONNECTRESPONSE']._serialized_start=986
-  _globals['_CONNECTRESPONSE']._serialized_end=1210
-  _globals['_NODEVIEW']._serialized_start=1213
-  _globals['_NODEVIEW']._serialized_end=1442
-  _globals['_REPORTHEALTHREQUEST']._serialized_start=1444
-  _globals['_REPORTHEALTHREQUEST']._serialized_end=1510
-  _globals['_REPORTHEALTHRESPONSE']._serialized_start=1512
-  _globals['_REPORTHEALTHRESPONSE']._serialized_end=1551
-  _globals['_LISTSIGNERSREQUEST']._serialized_start=1553
-  _globals['_LISTSIGNERSREQUEST']._serialized_end=1573
-  _globals['_LISTSIGNERSRESPONSE']._serialized_start=1575
-  _globals['_LISTSIGNERSRESPONSE']._serialized_end=1653
-  _globals['_SIGNERSERVICE']._serialized_start=1897
-  _globals['_SIGNERSERVICE']._serialized_end=2147
+  _globals['_HEARTBEAT']._serialized_end=267
+  _globals['_ANSWER']._serialized_start=269
+  _globals['_ANSWER']._serialized_end=340
+  _globals['_WITNESSANSWER']._serialized_start=343
+  _globals['_WITNESSANSWER']._serialized_end=485
+  _globals['_CONNECTREQUEST']._serialized_start=488
+  _globals['_CONNECTREQUEST']._serialized_end=724
+  _globals['_WELCOME']._serialized_start=726
+  _globals['_WELCOME']._serialized_end=772
+  _globals['_BUNDLE']._serialized_start=774
+  _globals['_BUNDLE']._serialized_end=823
+  _globals['_DELTA']._serialized_start=825
+  _globals['_DELTA']._serialized_end=850
+  _globals['_WITNESSQUESTION']._serialized_start=853
+  _globals['_WITNESSQUESTION']._serialized_end=997
+  _globals['_PING']._serialized_start=999
+  _globals['_PING']._serialized_end=1005
+  _globals['_CONNECTRESPONSE']._serialized_start=1008
+  _globals['_CONNECTRESPONSE']._serialized_end=1232
+  _globals['_NODEVIEW']._serialized_start=1235
+  _globals['_NODEVIEW']._serialized_end=1486
+  _globals['_REPORTHEALTHREQUEST']._serialized_start=1488
+  _globals['_REPORTHEALTHREQUEST']._serialized_end=1554
+  _globals['_REPORTHEALTHRESPONSE']._serialized_start=1556
+  _globals['_REPORTHEALTHRESPONSE']._serialized_end=1595
+  _globals['_LISTSIGNERSREQUEST']._serialized_start=1597
+  _globals['_LISTSIGNERSREQUEST']._serialized_end=1617
+  _globals['_LISTSIGNERSRESPONSE']._serialized_start=1619
+  _globals['_LISTSIGNERSRESPONSE']._serialized_end=1697
+  _globals['_SIGNERSERVICE']._serialized_start=1941
+  _globals['_SIGNERSERVICE']._serialized_end=2191
 # @@protoc_insertion_point(module_scope)

@@ -107,19 +107,23 @@ class Heartbeat(_message.Message):
 
     BACKEND_FIELD_NUMBER: _builtins.int
     MONEY_SIZE_FIELD_NUMBER: _builtins.int
+    BACKEND_CODE_FIELD_NUMBER: _builtins.int
     backend: Global___BackendState.ValueType
     """How its key backend is."""
     money_size: _builtins.int
     """Money-log entries that it has."""
+    backend_code: _builtins.str
+    """Why its key backend is not ready: a stable code such as "VAULT_SEALED"; empty where it is."""
     def __init__(
         self,
         *,
         backend: Global___BackendState.ValueType = ...,
         money_size: _builtins.int = ...,
+        backend_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "money_size", b"money_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "backend_code", b"backend_code", "money_size", b"money_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -436,6 +440,7 @@ class NodeView(_message.Message):
     MONEY_SIZE_FIELD_NUMBER: _builtins.int
     ALIVE_FIELD_NUMBER: _builtins.int
     DRILL_FIELD_NUMBER: _builtins.int
+    BACKEND_CODE_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Its name."""
     offline: _builtins.bool
@@ -448,6 +453,8 @@ class NodeView(_message.Message):
     """How its key backend was then."""
     money_size: _builtins.int
     """Money-log entries that it had then."""
+    backend_code: _builtins.str
+    """The code that it gave then for not being ready; empty for ready, and for anything that is no code."""
     @_builtins.property
     def alive(self) -> _statement_pb2.SignedStatement:
         """Its last proof of life, to be verified by the reader; not set where there is none."""
@@ -467,10 +474,11 @@ class NodeView(_message.Message):
         money_size: _builtins.int = ...,
         alive: _statement_pb2.SignedStatement | None = ...,
         drill: _statement_pb2.SignedStatement | None = ...,
+        backend_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "drill", b"drill"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "backend", b"backend", "connected", b"connected", "drill", b"drill", "heard_at", b"heard_at", "money_size", b"money_size", "node", b"node", "offline", b"offline"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "backend", b"backend", "backend_code", b"backend_code", "connected", b"connected", "drill", b"drill", "heard_at", b"heard_at", "money_size", b"money_size", "node", b"node", "offline", b"offline"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,9 +60,10 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BackendState:
-    """A state and why, for people; never a secret."""
+    """A state and why: a stable code, and words for people; never a secret."""
 
     state: State
+    code: str = ""
     detail: str = ""
 
 
@@ -111,12 +112,24 @@ class VaultAccess:
 
     ca_path: PEM of the only authority that the server's certificate may come from.
     role, role_id: its AppRole.  wrapped: gives a wrapping token around a fresh secret_id, once each.
+    is_waiting: whether somebody brought one that was not taken yet.
     """
 
     ca_path: Path
     role: str
     role_id: str
     wrapped: Callable[[], str]
+    is_waiting: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True, slots=True)
+class VaultCertificate:
+    """How a node gets in by its TLS certificate: as VaultAccess, with PEM files that may be replaced at any time."""
+
+    ca_path: Path
+    role: str
+    certificate: Path
+    key: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +143,7 @@ class Access:
     node: str
     network: Network
     passphrase: Callable[[], bytearray] | None = None
-    vault: VaultAccess | None = None
+    vault: VaultAccess | VaultCertificate | None = None
     history: Callable[[int], Iterable[bytes]] | None = None
 
 
@@ -170,6 +183,7 @@ STATES: Mapping[str, State] = {
     "VAULT_DENIED": State.DENIED,
     "VAULT_LOGIN_REFUSED": State.DENIED,
     "VAULT_NO_CREDENTIAL": State.DENIED,
+    "VAULT_CERTIFICATE": State.DENIED,
     "VAULT_ENGINE_DOWN": State.ENGINE_DOWN,
     "ENGINE_BEHIND": State.UNREACHABLE,
     "VAULT_CLOCK": State.CLOCK,
@@ -178,7 +192,7 @@ STATES: Mapping[str, State] = {
 
 def state_of(error: CustodyError) -> BackendState:
     """Return what `error` says of the backend. A code that nobody listed is INTEGRITY: unknown means stop."""
-    return BackendState(STATES.get(error.code, State.INTEGRITY), str(error))
+    return BackendState(STATES.get(error.code, State.INTEGRITY), error.code, str(error))
 
 
 async def probed(probe: Callable[[], None]) -> BackendState:

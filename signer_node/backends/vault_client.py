@@ -1,9 +1,6 @@
-"""A login to one Vault or OpenBao server, kept fresh, and the only way our backends talk to it.
+"""A login to one Vault or OpenBao cluster, kept fresh, and the only way our backends talk to it.
 
-AppRole with a wrapped secret_id: the wrapping token is checked for who made it and unwrapped once. One that was used
-before us was intercepted: WRAP_USED is a security incident, not something to retry. The secret_id and the token live
-in memory only. Nothing is taken from the environment (proxies, VAULT_TOKEN), and no redirect is followed: it would
-carry the token to another host.
+The token lives in memory only. How it was got is vault_login's matter, how calls travel is vault_wire's.
 """
 
 from __future__ import annotations
@@ -13,28 +10,24 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from secrets import SystemRandom
 from urllib.parse import urlsplit
 
-import requests
-from hvac.adapters import RawAdapter
-from hvac.exceptions import VaultError
-
-from custody.canonical import Json
 from custody.errors import CustodyError, DeniedError, IntegrityError, MalformedError, UnavailableError
-from signer_node.backends.port import VaultAccess
-from signer_node.backends.vault_errors import translate
+from signer_node.backends.port import VaultAccess, VaultCertificate
+from signer_node.backends.vault_login import AppRoleLogin, CertificateLogin, Login, object_of, text_of
+from signer_node.backends.vault_wire import ONCE, PATIENT, PROBE, Body, Identity, Manner, VaultWire
 
-TIMEOUT_S = (1.0, 5.0)  # connect, read; a seal in progress holds calls for up to 1.8 s
+__all__ = ["ONCE", "PATIENT", "PROBE", "Body", "Lease", "Manner", "VaultSession", "vault_parts"]
+
 MAX_CLOCK_GAP_S = 30  # beyond it, certificates, token lives and expiry dates mean different things on both sides
-RETRY_S = 2.0  # between attempts to renew while the server is away
+LOOK_S = 2.0  # how often a fresh credential is looked for, and a renewal that failed is tried again
 MAX_REFUSED_LOGINS, LOCKOUT_S = 3, 60.0  # refused on purpose? then hammering helps nobody
+MAX_SERVERS = 7  # of one raft cluster
 
-Body = Mapping[str, Json]
 _uniform = SystemRandom().uniform
-_WRAP_USED = ("WRAP_USED", "expected an unused wrapping token, found one used or expired: was it intercepted?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,67 +55,61 @@ class _Token:
 
 
 class VaultSession:
-    """One node's login to one server; safe to use from many threads, each with its own connections.
+    """One node's login to one cluster; safe to use from many threads.
 
     Args:
-        address: `https://HOST:PORT`.
+        addresses: `https://HOST:PORT` of each server, or of the only one.
         access: who we are and whom we trust.
         monotonic, utc: clocks, in seconds.
     """
 
     def __init__(
         self,
-        address: str,
-        access: VaultAccess,
+        addresses: tuple[str, ...] | str,
+        access: VaultAccess | VaultCertificate,
         monotonic: Callable[[], float] = time.monotonic,
         utc: Callable[[], float] = time.time,
     ) -> None:
-        self._address, self._access = address, access
+        self._role = access.role
+        self._wire = wire_to(addresses, access, monotonic)
+        self._login_by: Login = (
+            CertificateLogin(access) if isinstance(access, VaultCertificate) else AppRoleLogin(access)
+        )
         self._monotonic, self._utc = monotonic, utc
-        self._thread = threading.local()
-        self._adapters: list[RawAdapter] = []
         self._login_lock = threading.Lock()
         self._token: _Token | None = None
-        self._wrapped: str | None = None  # handed to us, not yet unwrapped
-        self._spent: str | None = None  # the one we unwrapped last: seeing it again is no incident
-        self._incident: tuple[str, str] | None = None  # code and message, until a fresh token works
-        self._secret_id: str | None = None
         self._refused_logins, self._locked_until = 0, 0.0
 
-    def request(self, method: str, path: str, body: Body | None = None) -> Body:
+    def request(self, method: str, path: str, body: Body | None = None, manner: Manner = PATIENT) -> Body:
         """Return the `data` of the answer to one call under our token; an empty object where there is none.
 
-        Blocks for at most two calls and a login. A dead token is replaced once; a policy that forbids is not argued
-        with.
+        A dead token is replaced once; a policy that forbids is not argued with. What is not repeatable is sent once.
 
         Raises:
             CustodyError: with a code of `port.STATES`, or one that means INTEGRITY.
         """
         token = self._token or self._login(None)
         try:
-            return _object(self._send(method, path, body, token.value), "data")
+            return object_of(self._wire.ask(method, path, body, token.value, manner), "data")
         except DeniedError:
             if self._is_alive(token):
                 raise
-        return _object(self._send(method, path, body, self._login(token).value), "data")
+        return object_of(self._wire.ask(method, path, body, self._login(token).value, manner), "data")
 
     def check(self) -> None:
-        """Pass if the server is unsealed, its clock agrees with ours, it can write its audit log and knows our token.
+        """Pass if a server is unsealed, agrees on the time and knows our token, and nothing was intercepted.
+
+        The look at the token also shows that the server can write its audit log: it answers nothing that it cannot log.
 
         Raises:
             CustodyError: as `request`; VAULT_CLOCK.
         """
-        answer = self._raw("GET", "sys/health?standbyok=true&perfstandbyok=true", None, "", raise_exception=False)
-        if answer.status_code in (501, 503):
-            code = "VAULT_SEALED" if answer.status_code == 503 else "VAULT_NOT_INITIALISED"
-            raise UnavailableError(code, f"expected an unsealed server, found status {answer.status_code}")
-        if answer.status_code not in (200, 429, 473):
-            raise UnavailableError("VAULT_UNREACHABLE", f"expected a healthy server, found status {answer.status_code}")
-        there = _read_json(answer).get("server_time_utc")
+        there = self._wire.health().get("server_time_utc")
         gap_s = abs(there - self._utc()) if isinstance(there, int) else float("inf")
         if gap_s > MAX_CLOCK_GAP_S:
             raise UnavailableError("VAULT_CLOCK", f"expected clocks within {MAX_CLOCK_GAP_S} s, found {gap_s:.0f} s")
-        self.request("GET", "auth/token/lookup-self")
+        self.request("GET", "auth/token/lookup-self", None, PROBE)
+        self._login_by.check()  # last: a login that was needed may have ended the incident
 
     def renew(self) -> None:
         """Renew our token, or log in anew where there is none or its maximum life is near.
@@ -134,8 +121,9 @@ class VaultSession:
         if token is None:
             self._login(None)
             return
+        body: Body = {"increment": int(token.lease.asked_s)}
         try:
-            answer = self._send("POST", "auth/token/renew-self", {"increment": int(token.lease.asked_s)}, token.value)
+            answer = self._wire.ask("POST", "auth/token/renew-self", body, token.value)
         except DeniedError:
             self._login(token)
             return
@@ -148,28 +136,33 @@ class VaultSession:
                 self._token = _Token(token.value, lease)
 
     async def keep_fresh(self, jitter: Callable[[float, float], float] = _uniform) -> None:
-        """Renew at two thirds of each life until cancelled. Failures are not raised: `check` and calls tell them."""
+        """Renew at two thirds of each life, and take in what somebody brings, until cancelled.
+
+        Failures are not raised: `check` and calls tell them.
+        """
+        due = self._monotonic()
         while True:
-            try:
-                await asyncio.to_thread(self.renew)
-            except CustodyError:
-                await asyncio.sleep(RETRY_S)
-                continue
-            token = self._token
-            await asyncio.sleep(renew_after_s(token.lease, jitter(-1, 1)) if token else RETRY_S)
+            with contextlib.suppress(CustodyError):
+                await asyncio.to_thread(self._login_by.take_fresh, self._wire)
+                if self._monotonic() >= due:
+                    await asyncio.to_thread(self.renew)
+                    token = self._token
+                    due = self._monotonic() + (renew_after_s(token.lease, jitter(-1, 1)) if token else 0)
+            wait_s = due - self._monotonic()
+            await asyncio.sleep(min(LOOK_S, wait_s) if wait_s > 0 else LOOK_S)
 
     def close(self) -> None:
         """Give the token back and close all connections; a server that is away forgets it by itself."""
-        token, self._token, self._secret_id = self._token, None, None
+        token, self._token = self._token, None
+        self._login_by.forget()
         if token:
             with contextlib.suppress(CustodyError):
-                self._send("POST", "auth/token/revoke-self", {}, token.value)
-        for adapter in self._adapters:
-            adapter.close()
+                self._wire.ask("POST", "auth/token/revoke-self", {}, token.value, ONCE)
+        self._wire.close()
 
     def _is_alive(self, token: _Token) -> bool:
         try:
-            self._send("GET", "auth/token/lookup-self", None, token.value)
+            self._wire.ask("GET", "auth/token/lookup-self", None, token.value, PROBE)
         except DeniedError:
             return False
         return True
@@ -181,135 +174,52 @@ class VaultSession:
                 return self._token
             if self._monotonic() < self._locked_until:
                 raise DeniedError("VAULT_LOGIN_REFUSED", f"locked out for {LOCKOUT_S:.0f} s after refused logins")
-            secret_id = self._secret_id or self._unwrap()
-            body = {"role_id": self._access.role_id, "secret_id": secret_id}
             try:
-                answer = self._send("POST", "auth/approle/login", body, "")
+                answer = self._login_by.enter(self._wire)
             except (DeniedError, IntegrityError) as error:
-                if error.code == "VAULT_UNTRUSTED":
-                    raise
+                if error.code not in ("VAULT_DENIED", "VAULT_INTEGRITY"):
+                    raise  # nothing to log in with, an incident, or another authority
                 raise self._login_refused() from None
-            auth = _object(answer, "auth")
             lease = Lease(_life_s(answer), _life_s(answer))
-            self._secret_id, self._refused_logins = secret_id, 0
-            self._token = _Token(_text(auth, "client_token"), lease)
+            self._refused_logins = 0
+            self._token = _Token(text_of(object_of(answer, "auth"), "client_token"), lease)
             return self._token
 
     def _login_refused(self) -> DeniedError:
-        self._secret_id = None  # spent or revoked: the next attempt needs a fresh one
+        self._login_by.refused()
         self._refused_logins += 1
         if self._refused_logins >= MAX_REFUSED_LOGINS:
             self._refused_logins, self._locked_until = 0, self._monotonic() + LOCKOUT_S
-        return DeniedError("VAULT_LOGIN_REFUSED", f"the server refuses role {self._access.role}")
-
-    def _unwrap(self) -> str:
-        """Return the secret_id inside the wrapping token that we were given.
-
-        1. The token exists unused; 2. it was made by the call that makes secret_ids of our role, so that nobody can
-        hand us another one; 3. it is unwrapped, once.
-        """
-        self._wrapped = self._wrapped or self._fresh_wrapped()
-        made_by = f"auth/approle/role/{self._access.role}/secret-id"
-        try:
-            answer = self._send("POST", "sys/wrapping/lookup", {"token": self._wrapped}, "")
-            if _text(_object(answer, "data"), "creation_path") != made_by:
-                raise IntegrityError("WRAP_FOREIGN", f"expected a wrapping token made by {made_by}, found another")
-            answer = self._send("POST", "sys/wrapping/unwrap", {}, self._wrapped)
-        except UnavailableError:
-            raise  # keep it for the next attempt
-        except CustodyError as error:
-            if error.code == "VAULT_UNTRUSTED":
-                raise  # it was sent to nobody
-            self._wrapped = None
-            self._incident = (error.code, error.message) if error.code == "WRAP_FOREIGN" else _WRAP_USED
-            raise IntegrityError(*self._incident) from None
-        self._wrapped, self._spent, self._incident = None, self._wrapped, None
-        return _text(_object(answer, "data"), "secret_id")
-
-    def _fresh_wrapped(self) -> str:
-        """Return the next wrapping token; while there is none, an incident is not forgotten."""
-        try:
-            wrapped = self._access.wrapped()
-            if wrapped == self._spent:
-                raise DeniedError("VAULT_NO_CREDENTIAL", "expected a fresh wrapping token, found the one we used")
-        except DeniedError:
-            if self._incident:
-                raise IntegrityError(*self._incident) from None
-            raise
-        return wrapped
-
-    def _send(self, method: str, path: str, body: Body | None, token: str) -> Body:
-        return _read_json(self._raw(method, path, body, token))
-
-    def _raw(
-        self, method: str, path: str, body: Body | None, token: str, raise_exception: bool = True
-    ) -> requests.Response:
-        headers = {"X-Vault-Token": token} if token else {}
-        failed: VaultError | requests.RequestException
-        try:
-            answer: requests.Response = self._adapter().request(
-                method, f"/v1/{path}", headers=headers, json=body, raise_exception=raise_exception
-            )
-            return answer
-        except (VaultError, requests.RequestException) as error:
-            failed = error
-        # Raised outside the handler: a chained foreign exception carries the request, and with it the token.
-        raise translate(failed, f"{method} {path.partition('?')[0]}")
-
-    def _adapter(self) -> RawAdapter:
-        """Return this thread's connection: hvac's adapter, because its Client reads VAULT_* from the environment."""
-        adapter: RawAdapter | None = getattr(self._thread, "adapter", None)
-        if adapter is None:
-            session = requests.Session()
-            session.trust_env, session.verify = False, str(self._access.ca_path)
-            adapter = RawAdapter(self._address, token="", timeout=TIMEOUT_S, allow_redirects=False, session=session)
-            self._thread.adapter = adapter
-            self._adapters.append(adapter)
-        return adapter
+        return DeniedError("VAULT_LOGIN_REFUSED", f"the server refuses role {self._role}")
 
 
-def vault_parts(uri: str) -> tuple[str, tuple[str, ...], str]:
-    """Return (`https://HOST:PORT`, path segments, query) of a vault-* URI.
+def wire_to(
+    addresses: tuple[str, ...] | str,
+    access: VaultAccess | VaultCertificate,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> VaultWire:
+    """Return the way to a cluster as `access` names whom to believe and what to show."""
+    pair = (access.certificate, access.key) if isinstance(access, VaultCertificate) else None
+    found = (addresses,) if isinstance(addresses, str) else addresses
+    return VaultWire(found, Identity(access.ca_path, pair), monotonic)
+
+
+def vault_parts(uri: str) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """Return (`https://HOST:PORT` of each server, path segments, query) of a vault-* URI.
 
     Raises:
-        MalformedError: BACKEND_URI for anything but plain segments, a host and a port.
+        MalformedError: BACKEND_URI for anything but plain segments and hosts with ports, divided by commas.
     """
     parts = urlsplit(uri)
-    segments = tuple(parts.path.split("/")[1:])
-    plain = re.fullmatch(r"[A-Za-z0-9.-]+:[0-9]{1,5}", parts.netloc)
+    segments, hosts = tuple(parts.path.split("/")[1:]), parts.netloc.split(",")
+    plain = all(re.fullmatch(r"[A-Za-z0-9.-]+:[0-9]{1,5}", host) for host in hosts) and len(hosts) <= MAX_SERVERS
     if not plain or parts.fragment or not all(re.fullmatch(r"[a-z0-9][a-z0-9._-]*", segment) for segment in segments):
-        raise MalformedError("BACKEND_URI", f"expected {parts.scheme}://HOST:PORT/PATH of a-z 0-9 . _ -")
-    return f"https://{parts.netloc}", segments, parts.query
-
-
-def _read_json(answer: requests.Response) -> Body:
-    if answer.status_code == 204:
-        return {}
-    try:
-        value = answer.json()
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):  # a redirect to another node, a proxy's page
-        raise UnavailableError("VAULT_UNREACHABLE", f"expected a JSON answer, found status {answer.status_code}")
-    return value
-
-
-def _object(value: Body, key: str) -> Body:
-    found = value.get(key) or {}
-    if not isinstance(found, dict):
-        raise UnavailableError("VAULT_UNEXPECTED", f"expected an object {key} in the answer")
-    return found
-
-
-def _text(value: Body, key: str) -> str:
-    found = value.get(key)
-    if not isinstance(found, str) or not found:
-        raise UnavailableError("VAULT_UNEXPECTED", f"expected text {key} in the answer")
-    return found
+        raise MalformedError("BACKEND_URI", f"expected {parts.scheme}://HOST:PORT[,HOST:PORT]/PATH of a-z 0-9 . _ -")
+    return tuple(f"https://{host}" for host in hosts), segments, parts.query
 
 
 def _life_s(answer: Body) -> float:
-    found = _object(answer, "auth").get("lease_duration")
+    found = object_of(answer, "auth").get("lease_duration")
     if not isinstance(found, int) or found <= 0:
         raise UnavailableError("VAULT_UNEXPECTED", "expected a lease_duration in the answer")
     return float(found)

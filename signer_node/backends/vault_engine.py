@@ -23,9 +23,10 @@ from custody.genesis import Genesis
 from custody.signatures import InputSignature
 from signer_node.backends.port import Access, BackendRefused, BackendState, Cleared, probed
 from signer_node.backends.signing import SIGHASH_ALL, XONLY_BYTES, check_shape
-from signer_node.backends.vault_client import VaultSession, vault_parts
+from signer_node.backends.vault_client import Manner, VaultSession, vault_parts
 from signer_node.seed import Entropy, KeyMaterial
 
+SIGNING = Manner(read_s=15.0)  # the engine judges and signs a hundred inputs in it on a busy machine
 _MAX_SIGNATURES = 100_000  # inputs of the largest PSBT are far fewer
 
 
@@ -83,7 +84,7 @@ class VaultEngine:
             "bundle": cleared.raw_bundle.decode(),
             "confirmed": [cleared.withdrawal_digest.hex()],
         }
-        return Fields(self._session.request("POST", f"{self._mount}/sign", body), "engine")
+        return Fields(self._session.request("POST", f"{self._mount}/sign", body, SIGNING), "engine")
 
     def _tell_history(self, size: int) -> None:
         if self._access.history is None:
@@ -144,12 +145,12 @@ def pin_genesis(uri: str, access: Access, genesis: Genesis) -> None:
 
 
 def _open(uri: str, access: Access) -> tuple[VaultSession, str]:
-    address, segments, query = vault_parts(uri)
+    addresses, segments, query = vault_parts(uri)
     if len(segments) != 1 or query:
         raise MalformedError("BACKEND_URI", "expected vault-engine://HOST:PORT/MOUNT")
     if access.vault is None:
         raise MalformedError("BACKEND_ACCESS", "expected a Vault login for vault-engine")
-    return VaultSession(address, access.vault), segments[0]
+    return VaultSession(addresses, access.vault), segments[0]
 
 
 def _check(cleared: Cleared, signatures: tuple[InputSignature, ...]) -> None:

@@ -49,6 +49,8 @@ def translate(error: vault.VaultError | RequestException, doing: str) -> Custody
         return _of_engine(said.group(1), doing)
     if isinstance(error, vault.InternalServerError) and text.strip() == "internal error":
         return UnavailableError("VAULT_AUDIT_BLOCKED", f"{doing}: internal error; its audit log cannot be written?")
+    if isinstance(error, vault.InternalServerError) and "client's certificate" in text:
+        return DeniedError("VAULT_CERTIFICATE", f"{doing}: the server refuses our certificate: has it expired?")
     if isinstance(error, vault.InternalServerError):
         return UnavailableError("VAULT_UNREACHABLE", f"{doing}: the server has no leader or is failing")
     return UnavailableError("VAULT_UNEXPECTED", f"{doing}: {type(error).__name__}")
@@ -66,4 +68,6 @@ def _of_engine(code: str, doing: str) -> CustodyError:
 def _of_transport(error: RequestException, doing: str) -> CustodyError:
     if isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return IntegrityError("VAULT_UNTRUSTED", f"{doing}: the server's certificate is not from our authority")
+    if re.search(r"alert.*(certificate|unknown ca)", str(error), re.IGNORECASE):
+        return DeniedError("VAULT_CERTIFICATE", f"{doing}: the server refuses our certificate: has it expired?")
     return UnavailableError("VAULT_UNREACHABLE", f"{doing}: {type(error).__name__}")

@@ -9,7 +9,7 @@ from custody.errors import ConflictError, DeniedError, IntegrityError, Malformed
 from custody.fields import Fields
 from signer_node.backends.port import Access
 from signer_node.backends.vault_backend import VaultBackend
-from signer_node.backends.vault_client import Body, VaultSession, vault_parts
+from signer_node.backends.vault_client import ONCE, Body, VaultSession, vault_parts
 from signer_node.seed import Entropy, KeyMaterial, key_material, new_seed, wipe
 
 
@@ -55,7 +55,7 @@ class KvSeed:
         """
         body: Body = {"options": {"cas": 0}, "data": {"seed": bytes(seed).hex()}}
         try:
-            self._session.request("POST", f"{self._mount}/data/{self._path}", body)
+            self._session.request("POST", f"{self._mount}/data/{self._path}", body, ONCE)
         except (ConflictError, DeniedError):  # policy lets a keysmith create, not update: both can mean "there is one"
             self.probe()
             raise ConflictError("SEED_EXISTS", "expected no seed yet") from None
@@ -87,12 +87,12 @@ def keep_seed(uri: str, access: Access, seed: bytearray) -> KeyMaterial:
 
 
 def _open(uri: str, access: Access) -> tuple[VaultSession, KvSeed]:
-    address, segments, query = vault_parts(uri)
+    addresses, segments, query = vault_parts(uri)
     if len(segments) < 2 or query:
         raise MalformedError("BACKEND_URI", "expected vault-kv://HOST:PORT/MOUNT/PATH")
     if access.vault is None:
         raise MalformedError("BACKEND_ACCESS", "expected a Vault login for vault-kv")
-    session = VaultSession(address, access.vault)
+    session = VaultSession(addresses, access.vault)
     return session, KvSeed(session, segments[0], "/".join(segments[1:]))
 
 

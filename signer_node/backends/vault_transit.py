@@ -103,11 +103,11 @@ def keep_seed(uri: str, access: Access, seed: bytearray) -> KeyMaterial:
 
 
 def _open(uri: str, access: Access) -> tuple[VaultSession, TransitSeed]:
-    address, segments, query = vault_parts(uri)
+    addresses, segments, query = vault_parts(uri)
     blob = unquote(query.removeprefix("blob="))
     if len(segments) != 1 or not query.startswith("blob=/") or "&" in query:
         raise MalformedError("BACKEND_URI", "expected vault-transit://HOST:PORT/KEY?blob=/ABSOLUTE/PATH")
     if access.vault is None:
         raise MalformedError("BACKEND_ACCESS", "expected a Vault login for vault-transit")
-    session = VaultSession(address, access.vault)
+    session = VaultSession(addresses, access.vault)
     return session, TransitSeed(session, segments[0], access.node, Path(blob))

@@ -31,7 +31,7 @@ async def _refusal(backend: Backend) -> tuple[str, State]:
 
 
 def _vault(access: Access) -> VaultAccess:
-    assert access.vault is not None
+    assert isinstance(access.vault, VaultAccess)
     return access.vault
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from custody.wallet import Network
 from deploy.engine import engine_mount
 from deploy.openbao import Role, Server
-from signer_node.backends.port import Access, VaultAccess
+from signer_node.backends.port import Access, VaultAccess, VaultCertificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,11 @@ class VaultNode:
         return VaultAccess(
             self.server.ca_path, role.name, self.server.role_ids[role.name], lambda: self.server.wrapped_secret(role)
         )
+
+    def certificate_access(self, certificate: Path, key: Path) -> Access:
+        """Return the access of a signer that enters by its certificate."""
+        role = self.role().name
+        return Access(self.name, Network.REGTEST, vault=VaultCertificate(self.server.ca_path, role, certificate, key))
 
     def token(self, job: str = "signer") -> str:
         """Return a token of `job`, logged in by plain calls."""

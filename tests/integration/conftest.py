@@ -21,7 +21,10 @@ LOG_ROLE = Role("log-transit", "main")  # of a coordinator whose log key is here
 
 @dataclass(frozen=True, slots=True)
 class Bao:
-    """A server with nodes `kv-1`, `kv-2`, `transit-1`, `transit-2`; the first of each has a key made from SEED."""
+    """A server with nodes `kv-1`, `kv-2`, `transit-1`, `transit-2`; the first of each has a key made from SEED.
+
+    Two more with that key: `kv-3` enters by its certificate, `kv-4` by AppRole from 127.0.0.2, where it does not stand.
+    """
 
     server: Server
     directory: Path
@@ -50,11 +53,12 @@ def short_lived(tmp_path: Path) -> Iterator[Bao]:
 def _serving(directory: Path, token_ttl_s: int, max_ttl_s: int) -> Iterator[Bao]:
     ca = make_ca(directory)
     admitted = [*roles("kv", ("kv-1", "kv-2")), *roles("transit", ("transit-1", "transit-2")), LOG_ROLE]
+    admitted += [Role("signer-kv", "kv-3", by="cert"), Role("keysmith-kv", "kv-3")]
+    admitted += [Role("signer-kv", "kv-4", cidr="127.0.0.2/32"), Role("keysmith-kv", "kv-4")]
     server = start(directory / "server", ca, roles=admitted, token_ttl_s=token_ttl_s, max_ttl_s=max_ttl_s)
     try:
         found = Bao(server, directory, ca)
-        for kind in ("kv", "transit"):
-            node = found.node(kind)
+        for node in (found.node("kv"), found.node("transit"), found.node("kv", 3), found.node("kv", 4)):
             asyncio.run(make_key(node.uri, node.access("keysmith"), lambda size: SEED[:size]))
         yield found
     finally:

@@ -22,6 +22,7 @@ from custody.entries import EntryKind, Notice
 from custody.errors import MalformedError, Refused, UnavailableError
 from custody.genesis import Genesis
 from custody.v1 import courier_pb2
+from custody.v1 import signer_pb2 as wire
 from custody.withdrawal import Withdrawal
 from tests.fakes.rules import document
 from tests.fakes.store import FakeStore
@@ -171,6 +172,36 @@ async def test_node_that_is_silent_then_another_is_asked_after_ten_seconds(onlin
     online.clock.advance(1)
     assert await online.run(asked) is Stage.BROADCAST
     assert online.handed[2:] == ["gamma bundle"]
+
+
+@pytest.mark.parametrize("state", range(wire.BACKEND_STATE_SEALED, wire.BACKEND_STATE_CLOCK + 1))
+async def test_node_that_says_its_key_cannot_sign_then_another_is_asked_at_once(
+    online: Organisation, state: int
+) -> None:
+    """It was asked while it was well: its heartbeat is enough, no ten seconds have to pass."""
+    online.silent = {"alpha"}
+    asked = online.withdrawal()
+    await online.propose(asked)
+    assert await online.run(asked) is Stage.SIGNING
+    assert online.handed == ["alpha bundle", "beta bundle"]
+
+    link = online.parts.outbox.link("alpha")
+    assert link is not None
+    link.hear(wire.Heartbeat(backend=wire.BackendState.ValueType(state), backend_code="VAULT_SEALED", money_size=1))
+
+    assert await online.run(asked) is Stage.BROADCAST
+    assert online.handed[2:] == ["gamma bundle"]
+
+
+@pytest.mark.parametrize("code", ["", "lower", "VAULT SEALED", "<b>", "A" * 41, "1ST", "VAULT_SEALED\n"])
+async def test_node_that_sends_no_code_then_nothing_is_shown(online: Organisation, code: str) -> None:
+    """What a node says on people's screens is a code or nothing."""
+    link = online.parts.outbox.link("alpha")
+    assert link is not None
+
+    link.hear(wire.Heartbeat(backend=wire.BACKEND_STATE_SEALED, backend_code=code))
+
+    assert link.code == ""
 
 
 async def test_node_that_is_far_behind_then_follows_a_delta_first(org: Organisation) -> None:

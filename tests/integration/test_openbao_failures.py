@@ -13,7 +13,7 @@ import pytest
 
 from custody.errors import CustodyError, DeniedError, IntegrityError, UnavailableError
 from deploy.ca import make_ca
-from signer_node.backends import open_backend, vault_client
+from signer_node.backends import open_backend
 from signer_node.backends.port import Access, Backend, State, VaultAccess
 from signer_node.backends.vault_client import MAX_REFUSED_LOGINS, VaultSession
 from tests.fakes.cleared import cleared
@@ -30,38 +30,44 @@ async def _refusal(backend: Backend) -> tuple[str, State]:
     return refused.value.code, (await backend.health()).state
 
 
+async def until_ready(backend: Backend) -> None:
+    """Return when the health of `backend` is READY, as a node's heartbeat would find it."""
+    async with asyncio.timeout(60):
+        while (await backend.health()).state is not State.READY:  # noqa: ASYNC110 - a server tells only who asks
+            await asyncio.sleep(0.2)
+
+
 def _vault(access: Access) -> VaultAccess:
-    assert access.vault is not None
+    assert isinstance(access.vault, VaultAccess)
     return access.vault
 
 
 async def test_sign_when_the_server_is_stopped_is_unreachable_and_heals(node: VaultNode) -> None:
-    """A refused connection costs milliseconds, not a timeout."""
+    """Refused connections cost the pauses of an election, no timeouts."""
     backend = open_backend(node.uri, node.access())
     before = await backend.sign(cleared(SEED))
     await asyncio.to_thread(node.server.stop)
     try:
         began = time.monotonic()
         assert await _refusal(backend) == ("VAULT_UNREACHABLE", State.UNREACHABLE)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 6
     finally:
         await asyncio.to_thread(node.server.restart)
 
+    await until_ready(backend)  # its breaker was open
     assert await backend.sign(cleared(SEED)) == before
 
 
-async def test_sign_when_the_server_hangs_is_unreachable_and_heals(
-    node: VaultNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A frozen server costs one timeout per call, not for ever; thawed, it serves the same session."""
-    monkeypatch.setattr(vault_client, "TIMEOUT_S", (0.3, 0.5))
+async def test_sign_when_the_server_hangs_is_unreachable_and_heals(bao: Bao) -> None:
+    """A frozen server costs one timeout per call, not for ever; thawed, it serves a new session."""
+    node = bao.node("transit")
     backend = open_backend(node.uri, node.access())
     before = await backend.sign(cleared(SEED))
     node.server.process.send_signal(signal.SIGSTOP)
     try:
         began = time.monotonic()
         assert await _refusal(backend) == ("VAULT_UNREACHABLE", State.UNREACHABLE)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 12  # 5 s for the call, at most 4 s for the health
     finally:
         node.server.process.send_signal(signal.SIGCONT)
 

@@ -16,7 +16,7 @@ from requests.exceptions import RequestException
 from custody.errors import CustodyError, UnavailableError
 from deploy.ca import Ca, make_ca
 from signer_node.backends.port import State, VaultAccess, state_of
-from signer_node.backends.vault_client import Lease, VaultSession, renew_after_s
+from signer_node.backends.vault_client import ONCE, Lease, VaultSession, renew_after_s
 from signer_node.backends.vault_errors import translate
 
 
@@ -46,6 +46,9 @@ ERRORS: list[tuple[vault.VaultError | RequestException, str, State]] = [
     (vault.InvalidRequest("cipher: message authentication failed"), "VAULT_INTEGRITY", State.INTEGRITY),
     (vault.InternalServerError("internal error"), "VAULT_AUDIT_BLOCKED", State.UNREACHABLE),
     (vault.InternalServerError("local node not active but ..."), "VAULT_UNREACHABLE", State.UNREACHABLE),
+    (vault.InternalServerError("failed to verify client's certificate: x509: ..."), "VAULT_CERTIFICATE", State.DENIED),
+    (requests.exceptions.SSLError("sslv3 alert certificate expired"), "VAULT_CERTIFICATE", State.DENIED),
+    (requests.exceptions.SSLError("tlsv1 alert unknown ca"), "VAULT_CERTIFICATE", State.DENIED),
     (vault.UnexpectedError("405"), "VAULT_UNEXPECTED", State.UNREACHABLE),
     (requests.ConnectionError("refused"), "VAULT_UNREACHABLE", State.UNREACHABLE),
     (requests.ReadTimeout("5"), "VAULT_UNREACHABLE", State.UNREACHABLE),
@@ -129,7 +132,7 @@ def test_session_when_the_server_leads_elsewhere_does_not_follow(
     handler.answer = status
 
     with pytest.raises(UnavailableError) as refused:
-        session.request("GET", "keyturn/data/x")
+        session.request("GET", "keyturn/data/x", None, ONCE)
 
     assert refused.value.code == "VAULT_UNREACHABLE"
     assert [path for path, _ in handler.seen] == [
