@@ -12,7 +12,7 @@ from custody.address import address_of, script_of
 from custody.canonical import tagged_hash
 from custody.errors import MalformedError
 from custody.follow import Released
-from custody.genesis import Genesis, Slot, node_identities
+from custody.genesis import Genesis, GenesisWallet, Slot, node_identities
 from custody.policy import ChangeQuorum, Policy
 from custody.quorum import key_holders
 from custody.units import Sats, btc_text
@@ -97,6 +97,15 @@ def withdrawal_lines(
     return [*lines, "", f"  digest {withdrawal.digest.hex()}", *word_lines(withdrawal.digest)]
 
 
+def wallet_lines(wallet: GenesisWallet) -> list[str]:
+    """Return a wallet as people compare it: its keys, who holds them, its first address."""
+    first = address_of(wallet.wallet.script(RECEIVE, 0).script, wallet.wallet.network)
+    form = wallet.wallet.template.form
+    lines = [f"  wallet {wallet.name}: {wallet.wallet.threshold} of {len(wallet.slots)}, {form}"]
+    lines += [line for slot in wallet.slots for line in _slot_lines(slot)]
+    return [*lines, f"    first address {address_groups(first)}"]
+
+
 def genesis_lines(genesis: Genesis) -> list[str]:
     """Return the page of a genesis: what everybody who signs or pins it confirms."""
     roots, admin = genesis.policy.roots, genesis.policy.admin
@@ -104,11 +113,7 @@ def genesis_lines(genesis: Genesis) -> list[str]:
         f"Genesis on {genesis.network.value} ({genesis.purpose.value}), rules of {utc(genesis.policy.effective_from)}"
     ]
     for wallet in genesis.wallets:
-        first = address_of(wallet.wallet.script(RECEIVE, 0).script, genesis.network)
-        form = wallet.wallet.template.form
-        lines += ["", f"  wallet {wallet.name}: {wallet.wallet.threshold} of {len(wallet.slots)}, {form}"]
-        lines += [line for slot in wallet.slots for line in _slot_lines(slot)]
-        lines += [f"    first address {address_groups(first)}"]
+        lines += ["", *wallet_lines(wallet)]
     lines += ["", f"  witnesses: {roots.w} of {len(roots.witnesses)} cosign, {roots.f} may lie"]
     quorum = admin.change_quorum
     lines += [f"  rules change: {quorum_words(quorum)}, after {span(admin.loosen_delay_s)}"]

@@ -108,7 +108,7 @@ def read_rules(message: policy_pb2.GetRulesResponse) -> RulesView:
 def read_proposed(message: policy_pb2.Rules) -> ProposedView:
     """Return a rules document that waits; its hash is computed here."""
     statement = statement_pb2.SignedStatement(
-        kind=Kind.RULES.value, statement=message.document, endorsements=message.endorsements
+        kind=message.kind or Kind.RULES.value, statement=message.document, endorsements=message.endorsements
     )
     return ProposedView(read_signed(statement), message.effective_at, tuple(message.missing))
 

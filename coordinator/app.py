@@ -223,6 +223,7 @@ async def _parts(
         confirmations=config.chain.confirmations,
         hook=hook,
     )
+    parts.admit((await followed.state(clock.now())).genesis.wallets)
     governing.turn_keys(parts, rules)
     return parts
 

@@ -226,7 +226,7 @@ def _hex(held: Held) -> str:
 
 
 def _wallet(parts: Parts, withdrawal: Withdrawal) -> GenesisWallet:
-    wallet = parts.genesis.wallet(withdrawal.wallet_id)
+    wallet = parts.wallet(withdrawal.wallet_id)
     if wallet is None:
         raise NotFoundError("WALLET_OTHER", "expected a wallet of this genesis")
     return wallet

@@ -1,4 +1,4 @@
-"""Rule documents on their way: proposed, signed one by one, logged once the quorum is complete, in effect in time.
+"""What changes the rules, on its way: proposed, signed one by one, logged once complete, in effect in time.
 
 Nothing is decided here: every signer judges a document again by the admins of the version that it replaces. What is
 half signed lives in the store's memory and in no log.
@@ -15,19 +15,13 @@ from coordinator.witnesses import NodeWitness
 from custody.audit import Log
 from custody.canonical import Json, decode, encode
 from custody.entries import EntryKind
-from custody.errors import IntegrityError, MalformedError, Refused
+from custody.errors import IntegrityError, Refused
 from custody.fields import Fields
-from custody.governing import (
-    PENDING_EXPIRY_S,
-    Rules,
-    follows,
-    missing_signatures,
-    read_rules,
-    signatures_of,
-    successor_of,
-)
+from custody.follow import State
+from custody.governing import PENDING_EXPIRY_S, Rules, read_rules
 from custody.policy import Policy
 from custody.policy.diff import diff
+from custody.rule_entry import RULE_KINDS, Standing, may_sign, rule_fits, rule_refused, standing_of
 from custody.statements import Kind, Signed
 from custody.units import MAX_TIME_S
 
@@ -58,31 +52,26 @@ async def propose(parts: Parts, signed: Signed, actor: str) -> Proposal | Refuse
     # Plan: 1 the next version, by admins only · 2 with what is signed already · 3 complete: by every rule, and logged.
     async with parts.governing:
         now = parts.clock.now()
-        rules = (await parts.followed.state(now)).rules
-        try:
-            refused = _check(rules, signed, now)
-        except MalformedError as error:
-            refused = Refused(error.code, "a rules document", error.message)
-        if refused is not None:
+        state = await parts.followed.state(now)
+        if refused := _check(state, signed, now):
             return refused
-        known = await proposals(parts, rules, now)
+        known = await proposals(parts, state, now)
         proposal = _merged(known, signed, now)
         if len({*(p.signed.digest for p in known), signed.digest}) > MAX_PROPOSALS:
             return Refused("RULES_TOO_MANY", f"at most {MAX_PROPOSALS} documents that wait for signatures", "more")
-        if not missing_signatures(rules.policy, proposal.signed, now):
-            found = successor_of(rules, parts.genesis, proposal.signed, now)
-            if isinstance(found, Refused):
-                return found
-        await _remember(parts, known, proposal, actor, rules.policy)
-        if missing_signatures(rules.policy, proposal.signed, now):
+        standing = standing_of(state, proposal.signed, now)
+        if standing.is_complete and (refused := rule_refused(state, proposal.signed, now)):
+            return refused
+        await _remember(parts, known, proposal, actor, (state, standing))
+        if not standing.is_complete:
             return proposal
         refused = await take_in(parts, proposal.signed, actor)
     await keep(parts)
     return proposal if refused is None else refused
 
 
-async def proposals(parts: Parts, rules: Rules, now: int) -> tuple[Proposal, ...]:
-    """Return the documents that still wait for signatures: of the next version, at most a week old, oldest first."""
+async def proposals(parts: Parts, state: State, now: int) -> tuple[Proposal, ...]:
+    """Return the documents that still wait for signatures: those that fit, at most a week old, oldest first."""
     index = await parts.store.recall(_INDEX)
     found = []
     for digest in () if index is None else _digests(index):
@@ -90,10 +79,8 @@ async def proposals(parts: Parts, rules: Rules, now: int) -> tuple[Proposal, ...
         if raw is None:
             raise IntegrityError("RULES_LOST", f"expected the proposed rules {digest.hex()[:16]} in the store")
         proposal = _read(raw)
-        is_live = (
-            now < proposal.first_at + PENDING_EXPIRY_S and follows(rules.policy, read_rules(proposal.signed)) is None
-        )
-        if is_live and all(waiting.policy.hash != digest for waiting in rules.waiting):
+        is_live = now < proposal.first_at + PENDING_EXPIRY_S and rule_fits(state, proposal.signed) is None
+        if is_live and all(waiting.policy.hash != digest for waiting in state.rules.waiting):
             found.append(proposal)
     return tuple(found)
 
@@ -117,6 +104,7 @@ async def keep(parts: Parts) -> None:
 
     A rule document's delay runs from its T, which stands in the WITNESS entry behind it: so one is written at once.
     """
+    parts.admit((await parts.followed.state(parts.clock.now())).genesis.wallets)
     tail = (await parts.followed.unsettled()).tail
     if any(pending.entry.kind is EntryKind.RULE for pending in tail) and await parts.logs.fresh(Log.MONEY):
         await parts.store.record(Change(parts.clock.now(), cover=True))
@@ -136,18 +124,18 @@ def turn_keys(parts: Parts, rules: Rules) -> None:
     parts.logs.turn_to(roots, rules.waiting[0].due if rules.waiting else MAX_TIME_S, nodes)
 
 
-def _check(rules: Rules, signed: Signed, now: int) -> Refused | None:
-    """Return why `signed` is no document that admins may sign now, or carries no signature of theirs."""
-    if refused := follows(rules.policy, read_rules(signed)):
+def _check(state: State, signed: Signed, now: int) -> Refused | None:
+    """Return why `signed` is nothing that may be signed now, or carries no signature by anybody who may."""
+    if signed.kind not in RULE_KINDS:
+        return Refused("STATEMENT_KIND", "rules, a wallet or a void", signed.kind.name)
+    if refused := rule_fits(state, signed):
         return refused
-    asked = signatures_of(rules.policy, signed, now)
-    groups = sorted({group for share in asked for group in share.groups})
-    if not any(share.have for share in asked):
-        return Refused("RULES_SIGNER", f"a signature by one of {', '.join(groups)}", "none")
-    theirs = [c for user in rules.policy.users if set(groups) & set(user.groups) for c in user.credentials]
-    admins = {key for credential in theirs for key in (credential.key, credential.desk_key) if key}
-    if any(endorsement.key not in admins for endorsement in signed.endorsements):
-        return Refused("RULES_SIGNER", f"signatures by {', '.join(groups)} alone", "another key")
+    standing = standing_of(state, signed, now)
+    if not standing.have:
+        return Refused("RULES_SIGNER", f"a signature by one of {', '.join(standing.groups)}", "none")
+    keys = may_sign(state, signed, standing.groups)
+    if any(endorsement.key not in keys for endorsement in signed.endorsements):
+        return Refused("RULES_SIGNER", f"signatures by {', '.join(standing.groups)} alone", "another key")
     return None
 
 
@@ -160,19 +148,18 @@ def _merged(known: tuple[Proposal, ...], signed: Signed, now: int) -> Proposal:
     return replace(before, signed=replace(signed, endorsements=before.signed.endorsements + more))
 
 
-async def _remember(parts: Parts, known: tuple[Proposal, ...], proposal: Proposal, actor: str, policy: Policy) -> None:
+async def _remember(
+    parts: Parts, known: tuple[Proposal, ...], proposal: Proposal, actor: str, found: tuple[State, Standing]
+) -> None:
     """Keep the proposal and tell auditors who put forward what."""
-    verdict = diff(policy, read_rules(proposal.signed)).verdict
-    people = {name for share in signatures_of(policy, proposal.signed, parts.clock.now()) for name in share.have}
-    fields: dict[str, Json] = {
-        "rules": proposal.signed.digest.hex(),
-        "verdict": verdict.value,
-        "signed": ",".join(sorted(people)),
-    }
+    state, standing = found
+    signed = proposal.signed
+    verdict = diff(state.policy, read_rules(signed)).verdict.value if signed.kind is Kind.RULES else signed.kind.name
+    fields: dict[str, Json] = {"rules": signed.digest.hex(), "verdict": verdict, "signed": ",".join(standing.have)}
     await parts.store.record(Change(parts.clock.now(), events=(Event("rules.proposed", actor, fields),)))
-    raw = encode({"first_at": proposal.first_at, "signed": proposal.signed.to_json()})
+    raw = encode({"first_at": proposal.first_at, "signed": signed.to_json()})
     await parts.store.remember(proposal.name(), raw)
-    digests = dict.fromkeys([*(p.signed.digest for p in known), proposal.signed.digest])
+    digests = dict.fromkeys([*(p.signed.digest for p in known), signed.digest])
     await parts.store.remember(_INDEX, encode([digest.hex() for digest in digests]))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
@@ -15,7 +15,7 @@ from coordinator.logs import Logs
 from coordinator.outbox import Outbox
 from coordinator.store.port import Store
 from coordinator.verifying import Verifying
-from custody.genesis import Genesis
+from custody.genesis import Genesis, GenesisWallet
 from custody.wallet import ScriptBook
 
 
@@ -38,6 +38,7 @@ class Parts:
     """One coordinator.
 
     books: script cache by wallet_id.  confirmations: depth in blocks at which a payment is done.
+    later: wallets that the log added, by wallet_id.
     releasing: held while a decision counts the log and its RELEASE is written, so that no two count the same room.
     taking: held while a posted statement is compared with the log and written, so that none is logged twice.
     governing: held while a rules document gets its signatures together.
@@ -52,7 +53,7 @@ class Parts:
     clock: Clock
     followed: Followed
     outbox: Outbox
-    books: Mapping[bytes, ScriptBook]
+    books: dict[bytes, ScriptBook]
     confirmations: int
     hook: Hook = no_hook
     releasing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -60,6 +61,23 @@ class Parts:
     governing: asyncio.Lock = field(default_factory=asyncio.Lock)
     turns: Turns = field(default_factory=Turns)
     verifying: Verifying = field(default_factory=Verifying)
+    later: dict[bytes, GenesisWallet] = field(default_factory=dict)
+
+    @property
+    def wallets(self) -> tuple[GenesisWallet, ...]:
+        """The wallets of the genesis, and those that came later."""
+        return (*self.genesis.wallets, *self.later.values())
+
+    def wallet(self, wallet_id: bytes) -> GenesisWallet | None:
+        """Return the wallet with `wallet_id` (32 bytes), or None."""
+        return self.genesis.wallet(wallet_id) or self.later.get(wallet_id)
+
+    def admit(self, wallets: Iterable[GenesisWallet]) -> None:
+        """Take in the wallets that the log added."""
+        for wallet in wallets:
+            if self.wallet(wallet.wallet.wallet_id) is None:
+                self.books[wallet.wallet.wallet_id] = ScriptBook(wallet.wallet)
+                self.later[wallet.wallet.wallet_id] = wallet
 
     def book(self, wallet_id: bytes) -> ScriptBook | None:
         """Return the script cache of the wallet (32 bytes), or None where it is not ours."""

@@ -11,7 +11,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from custody.approval import read_approval
 from custody.audit import (
@@ -30,14 +30,14 @@ from custody.errors import CustodyError, MalformedError, NotFoundError, Refused
 from custody.evidence_receipts import check_receipts, receipts_of
 from custody.facts import ShapeLimits, check_matches, read_facts
 from custody.fields import Fields
-from custody.follow import State, in_force, open_under, start, time_of
+from custody.follow import Pending, State, in_force, open_under, start, time_of
 from custody.genesis import Genesis, check_signed, parse_genesis
-from custody.governing import succeed
 from custody.people import verify_people
 from custody.policy import Policy
 from custody.psbt import parse
 from custody.release import release_of
 from custody.replay import check_multisig
+from custody.settle import succeed_by
 from custody.statements import Signed
 from custody.story import Story, psbt_of, stories_of, transaction_of
 from custody.transaction import parse_transaction
@@ -240,7 +240,7 @@ class _Evidence:
                 signed = Signed.from_bytes(_file(self._files, f"statements/{body.statement.hex()}.json"))
                 if signed.digest != body.statement:
                     raise MalformedError("STATEMENT_OTHER", "expected the rules document that the entry names")
-                state = replace(state, rules=succeed(state.rules, self._genesis, signed, found.index, t))
+                state = succeed_by(state, Pending(found.index, found.entry, {signed.digest: signed}), t)
         return state
 
     def check_releases(self) -> Refused | None:
@@ -266,7 +266,7 @@ class _Evidence:
         policy, t = self._dated[found.index]
         if refused := verify_people(policy, withdrawal, signed, approvals, t):
             return refused
-        wallet = self._genesis.wallet(release.wallet_id)
+        wallet = self._state.genesis.wallet(release.wallet_id)
         if wallet is None or "psbt.bin" not in self._files:
             return Refused("PSBT_MISSING", "the PSBT of the release", "none")
         book, psbt = ScriptBook(wallet.wallet), parse(self._files["psbt.bin"])

@@ -60,11 +60,11 @@ def governed(state: State, at: int) -> State:
 
     Whoever follows on goes on from `state`: the tail gets its true T from a WITNESS entry.
     """
-    rules = state.rules.at(at)
+    found = under(state, state.rules.at(at))
     for pending in state.tail:
         if pending.entry.kind is EntryKind.RULE:
-            rules = succeed_by(replace(state, rules=rules), pending, at).rules
-    return under(state, rules.at(at))
+            found = succeed_by(found, pending, at)
+    return under(found, found.rules.at(at))
 
 
 def advance(state: State, entries: Sequence[bytes], statements: Mapping[bytes, Signed], note: str) -> State:

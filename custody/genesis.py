@@ -76,11 +76,15 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class GenesisWallet:
-    """A wallet and who holds its keys. slots: in the order of the descriptor's keys."""
+    """A wallet and who holds its keys. slots: in the order of the descriptor's keys.
+
+    document: of a wallet that came later, the digest (32 bytes) that each of its nodes pins; b"" for the genesis's own.
+    """
 
     name: str
     wallet: Wallet
     slots: tuple[Slot, ...]
+    document: bytes = b""
 
     def key_index(self, node: str) -> int | None:
         """Return which key of the descriptor `node` holds, or None."""
@@ -89,7 +93,10 @@ class GenesisWallet:
 
 @dataclass(frozen=True, slots=True)
 class Genesis:
-    """The pinned root. hash: 32 bytes. signed: the document and its signatures as they travel."""
+    """The pinned root. hash: 32 bytes. signed: the document and its signatures as they travel.
+
+    wallets: its own; a follower's has those behind them that came later (`custody.later_wallet`).
+    """
 
     hash: bytes
     purpose: Purpose
@@ -141,13 +148,16 @@ def compose(purpose: Purpose, network: Network, wallets: tuple[GenesisWallet, ..
         "schema": SCHEMA,
         "purpose": purpose.value,
         "network": network.value,
-        "wallets": [
-            {"name": w.name, "descriptor": w.wallet.descriptor, "slots": [_slot_json(slot) for slot in w.slots]}
-            for w in wallets
-        ],
+        "wallets": [wallet_json(wallet) for wallet in wallets],
         "rules": rules,
     }
     return Signed(Kind.GENESIS, encode(document), ())
+
+
+def wallet_json(wallet: GenesisWallet) -> Json:
+    """Return a wallet as its document has it."""
+    slots: list[Json] = [_slot_json(slot) for slot in wallet.slots]
+    return {"name": wallet.name, "descriptor": wallet.wallet.descriptor, "slots": slots}
 
 
 def parse_genesis(signed: Signed) -> Genesis:
@@ -167,7 +177,7 @@ def parse_genesis(signed: Signed) -> Genesis:
     network = _network(fields.text("network"))
     if purpose is None or (purpose is Purpose.DEMO and network is not Network.REGTEST):
         raise MalformedError("GENESIS_PURPOSE", "expected production, or demo on regtest")
-    wallets = tuple(_read_wallet(Fields(item, "wallet"), network) for item in fields.items("wallets", MAX_WALLETS))
+    wallets = tuple(read_wallet(Fields(item, "wallet"), network) for item in fields.items("wallets", MAX_WALLETS))
     rules = fields.any("rules")
     fields.done()
     genesis = Genesis(
@@ -239,8 +249,12 @@ def _read_slot(fields: Fields, network: Network) -> Slot:
     return Slot(record.key, node, record=signed)
 
 
-def _read_wallet(fields: Fields, network: Network) -> GenesisWallet:
-    """Read one wallet: its descriptor holds exactly the keys of its slots, in that order."""
+def read_wallet(fields: Fields, network: Network) -> GenesisWallet:
+    """Return one wallet of a document: its descriptor holds exactly the keys of its slots, in that order.
+
+    Raises:
+        MalformedError: GENESIS_SLOT, GENESIS_NODE_TWICE, GENESIS_TOO_MANY_DECLARED, DESCRIPTOR_ and FIELD_ codes.
+    """
     name = fields.name("name")
     wallet = parse_wallet(fields.text("descriptor", 4096), network)
     slots = tuple(_read_slot(Fields(item, "slot"), network) for item in fields.items("slots", 15))

@@ -31,11 +31,15 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """policy: in force.  waiting: the first to take effect first.  past: what was in force before, version 1 first."""
+    """policy: in force.  waiting: the first to take effect first.  past: what was in force before, version 1 first.
+
+    voided: hashes of documents that waited for the next version and were taken back; they wait never again.
+    """
 
     policy: Policy
     waiting: tuple[Waiting, ...] = ()
     past: tuple[Policy, ...] = ()
+    voided: frozenset[bytes] = frozenset()
 
     @property
     def versions(self) -> tuple[Policy, ...]:
@@ -47,6 +51,11 @@ class Rules:
         if not self.waiting or t < self.waiting[0].due:
             return self
         return self.replaced_by(self.waiting[0].policy)
+
+    def without(self, rules: bytes) -> Rules:
+        """Return the rules with the waiting document `rules` (its hash) taken back for ever."""
+        waiting = tuple(found for found in self.waiting if found.policy.hash != rules)
+        return replace(self, waiting=waiting, voided=self.voided | {rules})
 
     def replaced_by(self, policy: Policy) -> Rules:
         """Return the rules once `policy` took effect: nothing waits any more."""
@@ -75,7 +84,7 @@ def successor_of(rules: Rules, genesis: Genesis, signed: Signed, t: int) -> Succ
     #       4 when it takes effect.
     try:
         policy = read_rules(signed)
-        if refused := follows(rules.policy, policy):
+        if refused := may_follow(rules, genesis, policy):
             return refused
         changes = diff(rules.policy, policy)
         for share in shares(rules.policy, quorums_for(rules.policy, policy, changes), signed, t):
@@ -87,6 +96,24 @@ def successor_of(rules: Rules, genesis: Genesis, signed: Signed, t: int) -> Succ
         return Refused(error.code, "a rules document", error.message)
     due = takes_effect(rules.policy, policy, changes, t)
     return due if isinstance(due, Refused) else Successor(policy, changes, due)
+
+
+def may_follow(rules: Rules, genesis: Genesis, policy: Policy) -> Refused | None:
+    """Return why `policy` is no next version that anybody should sign, or None.
+
+    Args:
+        rules: in force.
+        genesis: with the wallets that the log added: rules name no other.
+        policy: the next version, as it says.
+    """
+    if refused := follows(rules.policy, policy):
+        return refused
+    if policy.hash in rules.voided:
+        return Refused("RULES_VOIDED", "a document that was not taken back", policy.hash.hex())
+    known = {wallet.wallet.wallet_id for wallet in genesis.wallets}
+    if unknown := sorted(name for name, found in policy.wallet_ids.items() if found not in known):
+        return Refused("RULES_WALLET", "wallets of the genesis, or that the log added", ", ".join(unknown))
+    return None
 
 
 def follows(old: Policy, new: Policy) -> Refused | None:

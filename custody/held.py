@@ -25,13 +25,17 @@ from custody.entries import (
 from custody.errors import MalformedError, Refused
 from custody.fields import Fields
 from custody.follow import State, append, governed, may_stop, settled
-from custody.governing import successor_of
 from custody.quorum import key_holders
+from custody.rule_entry import RULE_KINDS, rule_refused
 from custody.statements import Kind, Signed, sign
 
 HOLD_SECONDS = 60  # protocol.md "Nothing important can be withheld": how long an honest log holder may take to log it
 _STOPS = frozenset({Kind.STOP, Kind.APPROVAL})
-_ENTRY_KINDS = {Kind.FREEZE: EntryKind.FREEZE, Kind.UNFREEZE: EntryKind.UNFREEZE, Kind.RULES: EntryKind.RULE}
+_ENTRY_KINDS = {
+    Kind.FREEZE: EntryKind.FREEZE,
+    Kind.UNFREEZE: EntryKind.UNFREEZE,
+    **dict.fromkeys(RULE_KINDS, EntryKind.RULE),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +54,8 @@ def check_posted(state: State, signed: Signed, now: int) -> Refused | None:
     state = governed(state, now)
     if signed.kind not in _ENTRY_KINDS and signed.kind not in _STOPS:
         return Refused("POSTED_KIND", "a freeze, unfreeze, stop, reject or rule document", signed.kind.name)
-    if signed.kind is Kind.RULES:
-        found = successor_of(state.rules, state.genesis, signed, now)
-        return found if isinstance(found, Refused) else None
+    if signed.kind in RULE_KINDS:
+        return rule_refused(state, signed, now)
     try:
         stands = _stands(state, signed, now)
     except MalformedError as error:
@@ -84,10 +87,10 @@ def entry_of(signed: Signed) -> tuple[EntryKind, Body]:
 
 def is_moot(state: State, signed: Signed, now: int) -> bool:
     """Return whether logging `signed` would change nothing any more: it counts in the log, or what it says is dead."""
-    if signed.kind is Kind.RULES:
-        rules = governed(state, now).rules
-        waits = any(waiting.policy.hash == signed.digest for waiting in rules.waiting)
-        return waits or isinstance(successor_of(rules, state.genesis, signed, now), Refused)
+    if signed.kind in RULE_KINDS:
+        ruled = governed(state, now)
+        waits = any(waiting.policy.hash == signed.digest for waiting in ruled.rules.waiting)
+        return waits or rule_refused(ruled, signed, now) is not None
     if signed.kind in _STOPS:
         said = read_stop(signed)
         told = [stop for stop in state.stops if stop.withdrawal_digest == said.withdrawal_digest]

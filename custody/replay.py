@@ -138,7 +138,7 @@ class _Replay:
         self._genesis = genesis
         self._state = start(genesis)
         self._statements = {d: body for d, body in export.bodies.items() if isinstance(body, Signed)}
-        self._books = {w.wallet.wallet_id: ScriptBook(w.wallet) for w in genesis.wallets}
+        self._books: dict[bytes, ScriptBook] = {}
         self._psbts: dict[bytes, Psbt] = {}
         self._finals: dict[tuple[bytes, bytes], _Final] = {}
         self._receipts: list[tuple[int, Signed]] = []
@@ -266,7 +266,7 @@ class _Replay:
         self._waiting = []
 
     def _judge(self, logged: Logged) -> Rejudged | Refused:
-        book = self._books.get(logged.release.wallet_id)
+        book = self._book(logged.release.wallet_id)
         if book is None:
             return Refused("WALLET_OTHER", "a wallet of this genesis", logged.release.wallet_id.hex())
         psbt = self._psbts.get(logged.release.txid)
@@ -277,6 +277,13 @@ class _Replay:
             return judge_again(logged, self._history, papers)
         except CustodyError as error:
             return Refused(error.code, "what protocol.md says of it", error.message)
+
+    def _book(self, wallet_id: bytes) -> ScriptBook | None:
+        """Return the scripts of a wallet of the genesis, or of one that the log added."""
+        wallet = self._state.genesis.wallet(wallet_id)
+        if wallet is not None and wallet_id not in self._books:
+            self._books[wallet_id] = ScriptBook(wallet.wallet)
+        return self._books.get(wallet_id)
 
     def _check_final(self, final: _Final) -> None:
         """A transaction that is complete rests on a release that was logged before, holds, and was never stopped."""
@@ -315,8 +322,8 @@ class _Replay:
     def _check_signatures(self, final: _Final, logged: Logged, facts: Facts | None) -> Refused | None:
         """Prove the exported transaction: the released one, signed by `threshold` keys on every input."""
         raws = [self._export.bodies[digest] for digest in final.bodies if digest in self._export.bodies]
-        psbt, book = self._psbts.get(final.released), self._books[logged.release.wallet_id]
-        if not raws or psbt is None or facts is None:
+        psbt, book = self._psbts.get(final.released), self._book(logged.release.wallet_id)
+        if not raws or psbt is None or facts is None or book is None:
             if self._has_pruned:
                 return None
             return Refused("TRANSACTION_MISSING", f"the transaction {final.txid[::-1].hex()}", "none, nothing pruned")

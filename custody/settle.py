@@ -21,16 +21,18 @@ from custody.entries import (
     read_stop,
     read_unfreeze,
 )
-from custody.errors import MalformedError
+from custody.errors import MalformedError, Refused
 from custody.genesis import Genesis
 from custody.governing import succeed
+from custody.later_wallet import wallet_stands
 from custody.message import check_message, read_message
 from custody.people import verify_people
 from custody.policy import Policy
 from custody.quorum import key_holders
 from custody.state import Frozen, Logged, Pending, Released, State, family_of, under
-from custody.statements import Signed
+from custody.statements import Kind, Signed
 from custody.transaction import TxOut
+from custody.voiding import void_stands
 from custody.withdrawal import Withdrawal, read_withdrawal
 
 
@@ -62,9 +64,17 @@ def settle(state: State, pending: Pending, t: int) -> State:
 
 
 def succeed_by(state: State, pending: Pending, t: int) -> State:
-    """Take a rule document: only its T tells which version is in effect, and who is in office."""
+    """Take a rule document, a wallet or a void: only its T tells which version is in effect, and who is in office."""
     assert isinstance(pending.entry.body, Document)  # noqa: S101 - parse_entry pairs kind and body
     signed = pending.statements[pending.entry.body.statement]
+    if signed.kind is Kind.WALLET:
+        wallet = wallet_stands(state.genesis, state.policy, signed, t)
+        if isinstance(wallet, Refused):
+            return state
+        return replace(state, genesis=replace(state.genesis, wallets=(*state.genesis.wallets, wallet)))
+    if signed.kind is Kind.VOID:
+        void = void_stands(state.rules, state.genesis.hash, signed, t)
+        return state if isinstance(void, Refused) else replace(state, rules=state.rules.without(void.rules))
     return under(state, succeed(state.rules, state.genesis, signed, pending.index, t))
 
 

@@ -66,6 +66,7 @@ class State:
     spent: `releases` as the budgets of `policy` count them.  releases, notices (withdrawal digest, T) and
     messages: settled only.
     stops, freezes: from the moment they are in the log.  lifted: freeze ids that are dead.
+    genesis: the pinned one, with the wallets that the log added behind its own.
     rules: as of the last settled entry; `in_force` moves them on.
     """
 

@@ -28,6 +28,8 @@ class Kind(Enum):
     APPROVAL = "keyturn/approval/v1"
     STOP = "keyturn/stop/v1"
     RULES = "keyturn/rules/v1"
+    WALLET = "keyturn/wallet/v1"
+    VOID = "keyturn/void/v1"
     FREEZE = "keyturn/freeze/v1"
     UNFREEZE = "keyturn/unfreeze/v1"
     MESSAGE = "keyturn/message/v1"

@@ -19,7 +19,7 @@ from custody.errors import CustodyError, MalformedError, Refused
 from custody.fields import parse_hex
 from custody.genesis import Genesis
 from custody.words import word_rows, words
-from signer_node import ceremony, ceremony_commands, offline
+from signer_node import ceremony, ceremony_commands, later_wallet, offline
 from signer_node.clock import SystemClock
 from signer_node.config import NodeConfig, load_config
 from signer_node.followed import Followed
@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     record = command("record", _record, "make this node's keys where they live and write its signed key record")
     record.add_argument("--out", type=Path, required=True)
     ceremony_commands.add(command, _print)
+    later_wallet.add(command, _print)
     endorse = command("endorse", _endorse, "show a genesis and sign it with this node's identity key")
     endorse.add_argument("genesis", type=Path)
     endorse.add_argument("--out", type=Path, required=True)

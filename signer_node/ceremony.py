@@ -13,6 +13,7 @@ from custody import ed25519
 from custody.address import address_of
 from custody.errors import CustodyError, IntegrityError
 from custody.genesis import Genesis, KeyRecord, check_ceremony, check_signed, node_identities, parse_genesis
+from custody.later_wallet import read_later_wallet
 from custody.statements import Endorsement, Kind, Signed, endorse, sign
 from signer_node.backends import make_key, open_backend, pin_genesis
 from signer_node.backends.port import Access, VaultAccess, VaultCertificate
@@ -25,6 +26,7 @@ from signer_node.records import write_once
 IDENTITY_FILE = "identity.key"
 GENESIS_FILE = "genesis.json"
 FOLLOWED_FILE = "followed.log"
+WALLETS_DIRECTORY = "wallets"  # later wallets that were pinned here, each in a file named by its hash
 _MAX_GENESIS_BYTES = 4 * 1024 * 1024  # 64 wallets with records and one rules document are under 1 MiB
 
 
@@ -85,7 +87,7 @@ async def sign_genesis(config: NodeConfig, genesis: Genesis) -> Endorsement:
         MalformedError: KEYS_ONE_PLACE: two keys of one wallet on one machine or in one Vault.
     """
     check_ceremony(genesis)
-    await _check_mine(config, genesis)
+    await check_mine(config, genesis)
     return endorse(Kind.GENESIS, genesis.signed.raw, identity_seed(config))
 
 
@@ -106,7 +108,7 @@ async def pin(config: NodeConfig, genesis: Genesis, typed_hash: bytes) -> None:
     if genesis.hash != typed_hash:
         raise IntegrityError("GENESIS_HASH", f"expected {typed_hash.hex()}, found {genesis.hash.hex()}")
     check_signed(genesis)
-    await _check_mine(config, genesis)
+    await check_mine(config, genesis)
     await pin_genesis(config.backend, access_of(config, config.keysmith), genesis)
     write_once(config.state / GENESIS_FILE, genesis.signed.to_bytes())
 
@@ -116,7 +118,16 @@ def pinned(config: NodeConfig) -> Pinned:
     path = config.state / GENESIS_FILE
     if not path.exists():
         raise IntegrityError("NOT_PINNED", f"expected a genesis pinned on node {config.name}: signer_node pin HASH")
-    return Pinned(read_genesis_file(path), config.name)
+    genesis = read_genesis_file(path)
+    later = sorted((config.state / WALLETS_DIRECTORY).glob("*.json"))
+    wallets = frozenset(read_later_wallet(read_wallet_file(found), genesis).document for found in later)
+    return Pinned(genesis, config.name, wallets)
+
+
+def read_wallet_file(path: Path) -> Signed:
+    """Return the document of a later wallet in `path`, with whatever signatures it has."""
+    with path.open("rb") as file:
+        return Signed.from_bytes(file.read(_MAX_GENESIS_BYTES))
 
 
 def first_addresses(genesis: Genesis) -> tuple[tuple[str, str], ...]:
@@ -124,7 +135,7 @@ def first_addresses(genesis: Genesis) -> tuple[tuple[str, str], ...]:
     return tuple((w.name, address_of(w.wallet.script(0, 0).script, genesis.network)) for w in genesis.wallets)
 
 
-async def _check_mine(config: NodeConfig, genesis: Genesis) -> None:
+async def check_mine(config: NodeConfig, genesis: Genesis) -> None:
     """Prove that the key which this node's backend holds now stands in the slot that bears this node's name."""
     material = await open_backend(config.backend, access_of(config, config.vault)).public()
     keys = [slot.key for wallet in genesis.wallets for slot in wallet.slots if slot.node == config.name]

@@ -41,10 +41,14 @@ ENTRY_TIME_TOLERANCE_S = 600  # protocol.md "WITNESS": an entry's own time is fo
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """What this node knows from its own machine: the genesis it pinned and its name in it."""
+    """What this node knows from its own machine: the genesis it pinned and its name in it.
+
+    wallets: digests (32 bytes) of the documents of later wallets that were pinned here.
+    """
 
     genesis: Genesis
     node: str
+    wallets: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +183,14 @@ def prove(
     if refused := rules_stand(settled_state, me, time):  # settled: an unfreeze at the log's end counts from its T
         return refused
     withdrawal = read_withdrawal(bundle.withdrawal)
-    wallet = me.genesis.wallet(withdrawal.wallet_id)
+    wallet = settled_state.genesis.wallet(withdrawal.wallet_id)
     key_index = None if wallet is None else wallet.key_index(me.node)
     if wallet is None or key_index is None:
         return Refused("WALLET_OTHER", f"a wallet that node {me.node} holds a key of", withdrawal.wallet_id.hex())
+    if wallet.document and wallet.document not in me.wallets:
+        return Refused("WALLET_UNPINNED", f"wallet {wallet.name} pinned on node {me.node}", "in the log alone")
+    if book.wallet.wallet_id != wallet.wallet.wallet_id:
+        book = ScriptBook(wallet.wallet)  # the log of this very bundle may have added it
     psbt = parse(bundle.psbt, book.known)
     facts = read_facts(psbt, book, shape_limits(settled_state, withdrawal, bundle.release_index))
     if isinstance(facts, Refused):

@@ -239,4 +239,7 @@ class Node:
             wallet_id = read(asked).wallet_id
         except CustodyError:
             wallet_id = b""
+        later = self.state.genesis.wallet(wallet_id)
+        if later is not None and wallet_id not in self._books:
+            self._books[wallet_id] = ScriptBook(later.wallet)
         return self._books.get(wallet_id, next(iter(self._books.values())))

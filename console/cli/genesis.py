@@ -14,7 +14,7 @@ from console.cli.office import invocation
 if TYPE_CHECKING:
     from custody.canonical import Json
     from custody.genesis import Genesis, Slot
-    from custody.statements import Signed
+    from custody.statements import Endorsement, Signed
     from custody.wallet import Network
 
 app = typer.Typer(rich_markup_mode=None)
@@ -59,7 +59,7 @@ def compose(
 
     document = _read_rules(rules)
     network = _network(document)
-    slots = (*(_recorded(path) for path in slot), *(_declared(text) for text in declared or ()))
+    slots = slots_of(slot, declared or ())
     keys = tuple(parse_key(found.key, network) for found in slots)
     made = make_wallet(threshold, keys, network, Template[template.name])
     name = check_name(wallet, "--wallet")
@@ -228,6 +228,21 @@ def _network(document: Mapping[str, Json]) -> Network:
     return found
 
 
+def slots_of(records: Sequence[Path], declared: Sequence[str]) -> tuple[Slot, ...]:
+    """Return the slots of a wallet: key records of nodes from files, then declared keys ("KEY=ADMIN")."""
+    return (*(_recorded(path) for path in records), *(_declared(text) for text in declared))
+
+
+def read_endorsement(path: Path) -> Endorsement:
+    """Return the one signature in the file `path`; whose it is, and of what, is another question."""
+    from console.files import read_file
+    from custody.canonical import decode
+    from custody.fields import Fields
+    from custody.statements import Endorsement
+
+    return Endorsement.from_fields(Fields(decode(read_file(path, MAX_RECORD_BYTES)), "endorsement"))
+
+
 def _recorded(path: Path) -> Slot:
     from console.files import read_file
     from custody.genesis import Slot, read_key_record
@@ -251,15 +266,11 @@ def _declared(text: str) -> Slot:
 
 def _with(signed: Signed, path: Path) -> Signed:
     """Return `signed` with the signature in `path`, which must hold and be by somebody the document names."""
-    from console.files import read_file
     from console.pages import endorser_name
     from console.refusal import refuse
-    from custody.canonical import decode
-    from custody.fields import Fields
     from custody.genesis import parse_genesis, with_endorsement
-    from custody.statements import Endorsement
 
-    endorsement = Endorsement.from_fields(Fields(decode(read_file(path, MAX_RECORD_BYTES)), "endorsement"))
+    endorsement = read_endorsement(path)
     found = with_endorsement(signed, endorsement)
     if not endorsement.holds(found.kind, found.raw):
         refuse("ENDORSEMENT_SIGNATURE", "a valid signature of this very document", f"{path.name}")

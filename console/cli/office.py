@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,11 +102,13 @@ class Office:
         from console.follower import follow
         from console.memory import load_memory, save_memory
 
-        followed = await follow(self.client, self.genesis, load_memory(self.config.memory, self.genesis.hash))
+        pinned = replace(self.genesis, wallets=tuple(w for w in self.genesis.wallets if not w.document))
+        followed = await follow(self.client, pinned, load_memory(self.config.memory, self.genesis.hash))
         latest = load_memory(self.config.memory, self.genesis.hash)  # another command may have written meanwhile
         if followed.state.size > latest.size:
             save_memory(self.config.memory, latest.with_log(followed.state.size, followed.state.frontier.root))
         self.latest = followed
+        self.genesis = followed.state.genesis  # with the wallets that the log added
         return followed
 
     async def fresh_state(self) -> State:
@@ -165,8 +167,10 @@ class Office:
             refuse("AMBIGUOUS", "one withdrawal: INITIATOR/ID or a digest", named)
         return await self.client.withdrawal(next(iter(found)))
 
-    def wallet(self, name: str | None) -> GenesisWallet:
-        """Return the pinned wallet called `name`, or the only one."""
+    async def wallet(self, name: str | None) -> GenesisWallet:
+        """Return the wallet called `name`, or the only pinned one; the log is asked for one that came later."""
+        if name is not None and all(wallet.name != name for wallet in self.genesis.wallets):
+            await self.followed()
         return wallet_named(self.genesis, name)
 
 

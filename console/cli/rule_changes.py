@@ -97,26 +97,22 @@ async def _sign(office: Office, name: str, yes: bool) -> None:
 
 
 async def sign_and_send(office: Office, signed: Signed, yes: bool) -> None:
-    """Show what a document changes, sign it and send it; complete, to the witnesses too."""
-    # Plan: 1 the log is fresh · 2 it may follow the rules in force · 3 read · 4 sign · 5 send.
+    """Show what a document, a wallet or a void changes, sign it and send it; complete, to the witnesses too."""
+    # Plan: 1 the log is fresh · 2 it fits the rules in force · 3 read · 4 sign · 5 send.
     from console.cli.delivering import deliver
-    from console.pages import word_lines
+    from console.cli.rule_pages import page_of, words_of
     from console.refusal import refuse_if
     from custody.genesis import with_endorsement
-    from custody.governing import follows, missing_signatures, read_rules, signatures_of
-    from custody.policy.diff import diff
-    from custody.statements import Kind
+    from custody.rule_entry import rule_fits, standing_of
 
-    policy = (await office.fresh_state()).policy
-    pen, draft = await office.pen(), read_rules(signed)
-    refuse_if(follows(policy, draft))
-    asked = signatures_of(policy, signed, office.now)
-    quorums = [f"signed by the {share.quorum}: {share.missing} more of {', '.join(share.groups)}" for share in asked]
-    office.output.page([*_lines(diff_parts(policy, diff(policy, draft))), *quorums, *word_lines(signed.digest)])
-    office.output.confirm(f"Sign version {draft.version} as {office.config.me}, having compared the words?", yes)
-    signed = with_endorsement(signed, pen.endorse(Kind.RULES, signed.raw))
-    value: dict[str, Json] = {"rules": signed.digest.hex(), "version": draft.version}
-    if missing_signatures(policy, signed, office.now):
+    state = await office.fresh_state()
+    pen = await office.pen()
+    refuse_if(rule_fits(state, signed))
+    office.output.page(page_of(state, signed, office.now))
+    office.output.confirm(f"Sign {words_of(signed)} as {office.config.me}, having compared the words?", yes)
+    signed = with_endorsement(signed, pen.endorse(signed.kind, signed.raw))
+    value: dict[str, Json] = {"rules": signed.digest.hex(), "what": words_of(signed)}
+    if not standing_of(state, signed, office.now).is_complete:
         view = await office.client.propose_rules(signed)
         parts: list[Part] = [_standing(view)]
     else:
@@ -134,6 +130,30 @@ async def sign_and_send(office: Office, signed: Signed, yes: bool) -> None:
     office.output.done(value, *parts)
 
 
+@changes.command("void")
+def void_pending(
+    context: typer.Context,
+    rules: Annotated[str, typer.Argument(metavar="HASH", help="Of a document that waits, or its first 8 digits.")],
+    yes: Yes = False,
+) -> None:
+    """Take back a document that waits for its time, for ever; a change quorum signs it, as a document."""
+    connected(context, lambda office: _void(office, rules, yes))
+
+
+async def _void(office: Office, name: str, yes: bool) -> None:
+    from console.refusal import refuse
+    from custody.canonical import encode
+    from custody.statements import Kind, Signed
+    from custody.voiding import Void
+
+    waiting = [found.policy.hash for found in (await office.fresh_state()).rules.waiting]
+    found = [digest for digest in waiting if len(name) >= 8 and digest.hex().startswith(name)]
+    if len(found) != 1:
+        refuse("RULES_UNKNOWN", "the hash of one document that waits for its time", f"{len(found)} of them")
+    void = Void(office.genesis.hash, found[0], office.now)
+    await sign_and_send(office, Signed(Kind.VOID, encode(void.to_json()), ()), yes)
+
+
 @changes.command()
 def pending(context: typer.Context) -> None:
     """List the documents that wait: for signatures, as the coordinator says, or for their time, as the log says."""
@@ -141,8 +161,8 @@ def pending(context: typer.Context) -> None:
 
 
 async def _pending(office: Office) -> None:
+    from console.cli.rule_pages import does, words_of
     from custody.errors import CustodyError
-    from custody.governing import read_rules
     from custody.policy.diff import diff
 
     state = (await office.followed()).state
@@ -151,17 +171,18 @@ async def _pending(office: Office) -> None:
     value: list[Json] = []
     for waiting in state.rules.waiting:
         verdict = diff(state.policy, waiting.policy).verdict.value
-        rows.append((waiting.policy.hash.hex()[:16], str(waiting.policy.version), verdict, _due(waiting.due)))
+        what = f"version {waiting.policy.version}"
+        rows.append((waiting.policy.hash.hex()[:16], what, verdict, _due(waiting.due)))
         value.append({"rules": waiting.policy.hash.hex(), "verdict": verdict, "effective_at": waiting.due})
     for view in (found for found in served.proposed if not found.effective_at):
         try:
-            verdict = diff(state.policy, read_rules(view.signed)).verdict.value
+            verdict = does(state, view.signed)
         except CustodyError as error:
             verdict = error.code
         digest, lack = view.signed.digest.hex(), ", ".join(view.missing)
-        rows.append((digest[:16], str(state.policy.version + 1), verdict, f"may sign: {lack}"))
+        rows.append((digest[:16], words_of(view.signed), verdict, f"may sign: {lack}"))
         value.append({"rules": digest, "verdict": verdict, "missing": list(view.missing)})
-    table = Table(("rules", "version", "does", "waits for"), rows)
+    table = Table(("hash", "what", "does", "waits for"), rows)
     office.output.done({"in_force": state.policy.version, "pending": value}, *([table] if rows else ["nothing waits"]))
 
 
@@ -214,14 +235,6 @@ def diff_parts(policy: Policy, found: Diff) -> list[Part]:
     rows = [(change.verdict.value, change.path, change.words) for change in found.changes]
     table: list[Part] = [Table(("does", "where", "what"), rows)] if rows else ["nothing changes"]
     return [f"{found.verdict.value}: {when}", *table]
-
-
-def _lines(parts: list[Part]) -> list[str]:
-    """Return parts as lines, for a page that is read before a yes."""
-    lines: list[str] = []
-    for part in parts:
-        lines += [part] if isinstance(part, str) else ["  ".join(row) for row in part.rows]
-    return lines
 
 
 def _standing(view: ProposedView) -> str:

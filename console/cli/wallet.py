@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.cli import wallet_files
+from console.cli import later_wallets, wallet_files
 from console.cli.office import Office, connected, invocation, wallet_named
 from console.cli.output import Output, Table
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None)
 group = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Balances, and addresses that are derived here.")
 app.add_typer(group, name="wallet")
+group.command("compose")(later_wallets.compose)
+group.command("propose")(later_wallets.propose)
 group.command("export")(wallet_files.export)
 group.command("import")(wallet_files.read_back)
 group.command("formats")(wallet_files.formats)
@@ -54,7 +56,7 @@ def balance(context: typer.Context, wallet: Annotated[str | None, typer.Option(h
 async def _balance(office: Office, name: str | None) -> None:
     from console.pages import btc
 
-    wallet = office.wallet(name)
+    wallet = await office.wallet(name)
     held = await office.client.balance(wallet.wallet.wallet_id)
     value: dict[str, Json] = {
         "wallet": wallet.name,
@@ -89,7 +91,7 @@ async def _next(office: Office, name: str | None) -> None:
     from console.refusal import refuse
     from custody.wallet import RECEIVE
 
-    wallet = office.wallet(name)
+    wallet = await office.wallet(name)
     wallet_id = wallet.wallet.wallet_id
     memory = load_memory(office.config.memory, office.genesis.hash)
     last = memory.last_index(wallet_id)

@@ -73,7 +73,7 @@ async def _propose(office: Office, wish: Wish) -> None:
     if (known := await _known(office, wish)) is not None:
         _say_known(office, known)
         return
-    asked, raw_psbt = _asked(office, wish, state)
+    asked, raw_psbt = await _asked(office, wish, state)
     paid = already_paid(state, outputs_of(asked.payments, office.genesis.network), office.now)
     office.output.page(withdrawal_lines(asked, state.policy, office.genesis, paid, office.now))
     office.output.confirm(f"Sign this withdrawal as {office.config.me}?", wish.yes)
@@ -83,7 +83,7 @@ async def _propose(office: Office, wish: Wish) -> None:
     office.output.done(value, "", *standing_lines(view, state.policy, office.now))
 
 
-def _asked(office: Office, wish: Wish, state: State) -> tuple[Withdrawal, bytes | None]:
+async def _asked(office: Office, wish: Wish, state: State) -> tuple[Withdrawal, bytes | None]:
     """Return the withdrawal that the command line asks for, and the client's own PSBT where it has one."""
     from console.drafts import already_paid, outputs_of, read_payment, read_relation
     from console.refusal import refuse, refuse_if
@@ -91,7 +91,7 @@ def _asked(office: Office, wish: Wish, state: State) -> tuple[Withdrawal, bytes 
     from custody.units import sats
     from custody.withdrawal import RelationKind, Withdrawal
 
-    wallet = office.wallet(wish.wallet)
+    wallet = await office.wallet(wish.wallet)
     own = _own_psbt(office, wish, wallet, state) if wish.psbt is not None else None
     payments = tuple(read_payment(text, office.genesis.network) for text in wish.to)
     if own is not None and not payments:

@@ -14,11 +14,12 @@ from coordinator.rpc.withdrawals import shielded
 from custody.entries import read_freeze, read_unfreeze
 from custody.errors import NotFoundError, Refused
 from custody.follow import LONE_FREEZE_SECONDS, State, may_freeze
-from custody.governing import signatures_of
 from custody.policy import Policy
 from custody.quorum import key_holders
-from custody.statements import Signed
+from custody.rule_entry import standing_of
+from custody.statements import Kind, Signed
 from custody.v1 import policy_pb2, policy_pb2_grpc, withdrawal_pb2
+from custody.voiding import read_void
 
 
 class Policies(policy_pb2_grpc.PolicyServiceServicer):
@@ -37,8 +38,8 @@ class Policies(policy_pb2_grpc.PolicyServiceServicer):
         if wanted is None:
             raise NotFoundError("RULES_UNKNOWN", f"expected a version of 1..{rules.policy.version}")
         pending = [await self._view(waiting.policy, waiting.due) for waiting in rules.waiting]
-        proposals = await governing.proposals(self._parts, rules, self._parts.clock.now())
-        pending += [self._proposed(proposal.signed, rules.policy) for proposal in proposals]
+        proposals = await governing.proposals(self._parts, state, self._parts.clock.now())
+        pending += [self._proposed(proposal.signed, state) for proposal in proposals]
         return policy_pb2.GetRulesResponse(
             rules=await self._view(wanted, wanted.effective_from), pending=pending, freezes=await self._freezes()
         )
@@ -110,11 +111,11 @@ class Policies(policy_pb2_grpc.PolicyServiceServicer):
         signed = await governing.document_of(self._parts, policy)
         return _rules(signed, policy.hash, policy.version, effective_at=effective_at)
 
-    def _proposed(self, signed: Signed, policy: Policy) -> policy_pb2.Rules:
-        """Return a document that is half signed, with the names of those who may still sign."""
-        asked = signatures_of(policy, signed, self._parts.clock.now())
-        could = {name for share in asked if share.missing for name in share.could}
-        return _rules(signed, signed.digest, policy.version + 1, missing=sorted(could))
+    def _proposed(self, signed: Signed, state: State) -> policy_pb2.Rules:
+        """Return what is half signed, with the names of those who may still sign."""
+        standing = standing_of(state, signed, self._parts.clock.now())
+        version = state.policy.version + 1 if signed.kind is Kind.RULES else 0
+        return _rules(signed, signed.digest, version, missing=list(standing.missing))
 
     def _became(self, signed: Signed, state: State) -> policy_pb2.Rules:
         """Return what became of a document that was taken in."""
@@ -124,7 +125,14 @@ class Policies(policy_pb2_grpc.PolicyServiceServicer):
             return _rules(signed, signed.digest, waiting.policy.version, effective_at=waiting.due)
         if any(policy.hash == signed.digest for policy in rules.versions):
             return _rules(signed, signed.digest, rules.policy.version, effective_at=self._parts.clock.now())
-        return self._proposed(signed, rules.policy)
+        if any(wallet.document == signed.digest for wallet in state.genesis.wallets) or _is_void(state, signed):
+            return _rules(signed, signed.digest, 0, effective_at=self._parts.clock.now())
+        return self._proposed(signed, state)
+
+
+def _is_void(state: State, signed: Signed) -> bool:
+    """Return whether `signed` took back what it names."""
+    return signed.kind is Kind.VOID and read_void(signed).rules in state.rules.voided
 
 
 def _rules(
@@ -137,4 +145,5 @@ def _rules(
         endorsements=write_signed(signed).endorsements,
         effective_at=effective_at,
         missing=missing or [],
+        kind=signed.kind.value,
     )

@@ -40,7 +40,7 @@ async def view_of(parts: Parts, held: Versioned[Session]) -> withdrawal_pb2.With
         height=session.confirmed_height or 0,
         created_at=session.created_at,
         updated_at=session.updated_at,
-        wallet=next(w.name for w in parts.genesis.wallets if w.wallet.wallet_id == withdrawal.wallet_id),
+        wallet=next(w.name for w in parts.wallets if w.wallet.wallet_id == withdrawal.wallet_id),
     )
     await _add_facts(parts, view, session, withdrawal, now)
     await _add_depth(parts, view, session)
@@ -168,7 +168,7 @@ async def _add_signers(
     refusals = {r.node: Refused(r.code, r.expected, r.found) for r in session.refusals}
     offline = {s.name for s in standing if s.is_offline}
     asked = {s.name for s in standing if s.asked_at is not None}
-    wallet = next(w for w in parts.genesis.wallets if w.wallet.wallet_id == withdrawal.wallet_id)
+    wallet = next(w for w in parts.wallets if w.wallet.wallet_id == withdrawal.wallet_id)
     for at, slot in enumerate(wallet.slots):
         name = slot.node or f"{slot.admin}'s device"
         row = withdrawal_pb2.SignerView(name=name, key_index=at, offline=slot.node is None or name in offline)

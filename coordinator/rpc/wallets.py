@@ -30,7 +30,7 @@ class Wallets(wallet_pb2_grpc.WalletServiceServicer):
         self, request: wallet_pb2.ListWalletsRequest, context: Context
     ) -> wallet_pb2.ListWalletsResponse:
         """Show every wallet."""
-        wallets = [await _view(self._parts, wallet) for wallet in self._parts.genesis.wallets]
+        wallets = [await _view(self._parts, wallet) for wallet in self._parts.wallets]
         return wallet_pb2.ListWalletsResponse(wallets=wallets)
 
     async def GetWallet(self, request: wallet_pb2.GetWalletRequest, context: Context) -> wallet_pb2.GetWalletResponse:
@@ -92,8 +92,8 @@ class Wallets(wallet_pb2_grpc.WalletServiceServicer):
     async def ListKeyRecords(
         self, request: wallet_pb2.ListKeyRecordsRequest, context: Context
     ) -> wallet_pb2.ListKeyRecordsResponse:
-        """Show the key records that the genesis holds."""
-        records = [s.record for w in self._parts.genesis.wallets for s in w.slots if s.record is not None]
+        """Show the key records that the genesis and later wallets hold."""
+        records = [s.record for w in self._parts.wallets for s in w.slots if s.record is not None]
         return wallet_pb2.ListKeyRecordsResponse(records=[write_signed(record) for record in records])
 
     async def SubmitGenesis(
@@ -109,9 +109,9 @@ class Wallets(wallet_pb2_grpc.WalletServiceServicer):
         raise _ceremony_is_over()
 
     def _find(self, key: wallet_pb2.WalletKey) -> GenesisWallet:
-        wallets = self._parts.genesis.wallets
+        wallets = self._parts.wallets
         if key.WhichOneof("key") == "wallet_id":
-            found = self._parts.genesis.wallet(key.wallet_id)
+            found = self._parts.wallet(key.wallet_id)
         else:
             found = next((w for w in wallets if w.name == key.name or (not key.name and len(wallets) == 1)), None)
         if found is None:

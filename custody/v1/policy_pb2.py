@@ -26,7 +26,7 @@ from custody.v1 import statement_pb2 as custody_dot_v1_dot_statement__pb2
 from custody.v1 import withdrawal_pb2 as custody_dot_v1_dot_withdrawal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63ustody/v1/policy.proto\x12\ncustody.v1\x1a\x1a\x63ustody/v1/statement.proto\x1a\x1b\x63ustody/v1/withdrawal.proto\"\x95\x01\n\x05Rules\x12\x10\n\x08\x64ocument\x18\x01 \x01(\x0c\x12\x13\n\x0bpolicy_hash\x18\x02 \x01(\x0c\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12-\n\x0c\x65ndorsements\x18\x04 \x03(\x0b\x32\x17.custody.v1.Endorsement\x12\x14\n\x0c\x65\x66\x66\x65\x63tive_at\x18\x05 \x01(\x04\x12\x0f\n\x07missing\x18\x06 \x03(\t\"M\n\nFreezeView\x12\x11\n\tfreeze_id\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\r\n\x05since\x18\x03 \x01(\x04\x12\x11\n\tlapses_at\x18\x04 \x01(\x04\"\"\n\x0fGetRulesRequest\x12\x0f\n\x07version\x18\x01 \x01(\x04\"\x81\x01\n\x10GetRulesResponse\x12 \n\x05rules\x18\x01 \x01(\x0b\x32\x11.custody.v1.Rules\x12\"\n\x07pending\x18\x02 \x03(\x0b\x32\x11.custody.v1.Rules\x12\'\n\x07\x66reezes\x18\x03 \x03(\x0b\x32\x16.custody.v1.FreezeView\"A\n\x13ProposeRulesRequest\x12*\n\x05rules\x18\x01 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\"8\n\x14ProposeRulesResponse\x12 \n\x05rules\x18\x01 \x01(\x0b\x32\x11.custody.v1.Rules\"+\n\x0e\x45xplainRequest\x12\x19\n\x11withdrawal_digest\x18\x01 \x01(\x0c\"q\n\x0f\x45xplainResponse\x12&\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x14.custody.v1.Decision\x12\x36\n\x11missing_approvals\x18\x02 \x03(\x0b\x32\x1b.custody.v1.MissingApproval\"<\n\rFreezeRequest\x12+\n\x06\x66reeze\x18\x01 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\"9\n\x0e\x46reezeResponse\x12\'\n\x07\x66reezes\x18\x01 \x03(\x0b\x32\x16.custody.v1.FreezeView\"@\n\x0fUnfreezeRequest\x12-\n\x08unfreeze\x18\x01 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\"L\n\x10UnfreezeResponse\x12\'\n\x07\x66reezes\x18\x01 \x03(\x0b\x32\x16.custody.v1.FreezeView\x12\x0f\n\x07missing\x18\x02 \x03(\t2\xf5\x02\n\rPolicyService\x12\x45\n\x08GetRules\x12\x1b.custody.v1.GetRulesRequest\x1a\x1c.custody.v1.GetRulesResponse\x12Q\n\x0cProposeRules\x12\x1f.custody.v1.ProposeRulesRequest\x1a .custody.v1.ProposeRulesResponse\x12\x42\n\x07\x45xplain\x12\x1a.custody.v1.ExplainRequest\x1a\x1b.custody.v1.ExplainResponse\x12?\n\x06\x46reeze\x12\x19.custody.v1.FreezeRequest\x1a\x1a.custody.v1.FreezeResponse\x12\x45\n\x08Unfreeze\x12\x1b.custody.v1.UnfreezeRequest\x1a\x1c.custody.v1.UnfreezeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63ustody/v1/policy.proto\x12\ncustody.v1\x1a\x1a\x63ustody/v1/statement.proto\x1a\x1b\x63ustody/v1/withdrawal.proto\"\xa3\x01\n\x05Rules\x12\x10\n\x08\x64ocument\x18\x01 \x01(\x0c\x12\x13\n\x0bpolicy_hash\x18\x02 \x01(\x0c\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12-\n\x0c\x65ndorsements\x18\x04 \x03(\x0b\x32\x17.custody.v1.Endorsement\x12\x14\n\x0c\x65\x66\x66\x65\x63tive_at\x18\x05 \x01(\x04\x12\x0f\n\x07missing\x18\x06 \x03(\t\x12\x0c\n\x04kind\x18\x07 \x01(\t\"M\n\nFreezeView\x12\x11\n\tfreeze_id\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\r\n\x05since\x18\x03 \x01(\x04\x12\x11\n\tlapses_at\x18\x04 \x01(\x04\"\"\n\x0fGetRulesRequest\x12\x0f\n\x07version\x18\x01 \x01(\x04\"\x81\x01\n\x10GetRulesResponse\x12 \n\x05rules\x18\x01 \x01(\x0b\x32\x11.custody.v1.Rules\x12\"\n\x07pending\x18\x02 \x03(\x0b\x32\x11.custody.v1.Rules\x12\'\n\x07\x66reezes\x18\x03 \x03(\x0b\x32\x16.custody.v1.FreezeView\"A\n\x13ProposeRulesRequest\x12*\n\x05rules\x18\x01 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\"8\n\x14ProposeRulesResponse\x12 \n\x05rules\x18\x01 \x01(\x0b\x32\x11.custody.v1.Rules\"+\n\x0e\x45xplainRequest\x12\x19\n\x11withdrawal_digest\x18\x01 \x01(\x0c\"q\n\x0f\x45xplainResponse\x12&\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x14.custody.v1.Decision\x12\x36\n\x11missing_approvals\x18\x02 \x03(\x0b\x32\x1b.custody.v1.MissingApproval\"<\n\rFreezeRequest\x12+\n\x06\x66reeze\x18\x01 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\"9\n\x0e\x46reezeResponse\x12\'\n\x07\x66reezes\x18\x01 \x03(\x0b\x32\x16.custody.v1.FreezeView\"@\n\x0fUnfreezeRequest\x12-\n\x08unfreeze\x18\x01 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\"L\n\x10UnfreezeResponse\x12\'\n\x07\x66reezes\x18\x01 \x03(\x0b\x32\x16.custody.v1.FreezeView\x12\x0f\n\x07missing\x18\x02 \x03(\t2\xf5\x02\n\rPolicyService\x12\x45\n\x08GetRules\x12\x1b.custody.v1.GetRulesRequest\x1a\x1c.custody.v1.GetRulesResponse\x12Q\n\x0cProposeRules\x12\x1f.custody.v1.ProposeRulesRequest\x1a .custody.v1.ProposeRulesResponse\x12\x42\n\x07\x45xplain\x12\x1a.custody.v1.ExplainRequest\x1a\x1b.custody.v1.ExplainResponse\x12?\n\x06\x46reeze\x12\x19.custody.v1.FreezeRequest\x1a\x1a.custody.v1.FreezeResponse\x12\x45\n\x08Unfreeze\x12\x1b.custody.v1.UnfreezeRequest\x1a\x1c.custody.v1.UnfreezeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,29 +34,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'custody.v1.policy_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RULES']._serialized_start=97
-  _globals['_RULES']._serialized_end=246
-  _globals['_FREEZEVIEW']._serialized_start=248
-  _globals['_FREEZEVIEW']._serialized_end=325
-  _globals['_GETRULESREQUEST']._serialized_start=327
-  _globals['_GETRULESREQUEST']._serialized_end=361
-  _globals['_GETRULESRESPONSE']._serialized_start=364
-  _globals['_GETRULESRESPONSE']._serialized_end=493
-  _globals['_PROPOSERULESREQUEST']._serialized_start=495
-  _globals['_PROPOSERULESREQUEST']._serialized_end=560
-  _globals['_PROPOSERULESRESPONSE']._serialized_start=562
-  _globals['_PROPOSERULESRESPONSE']._serialized_end=618
-  _globals['_EXPLAINREQUEST']._serialized_start=620
-  _globals['_EXPLAINREQUEST']._serialized_end=663
-  _globals['_EXPLAINRESPONSE']._serialized_start=665
-  _globals['_EXPLAINRESPONSE']._serialized_end=778
-  _globals['_FREEZEREQUEST']._serialized_start=780
-  _globals['_FREEZEREQUEST']._serialized_end=840
-  _globals['_FREEZERESPONSE']._serialized_start=842
-  _globals['_FREEZERESPONSE']._serialized_end=899
-  _globals['_UNFREEZEREQUEST']._serialized_start=901
-  _globals['_UNFREEZEREQUEST']._serialized_end=965
-  _globals['_UNFREEZERESPONSE']._serialized_start=967
-  _globals['_UNFREEZERESPONSE']._serialized_end=1043
-  _globals['_POLICYSERVICE']._serialized_start=1046
-  _globals['_POLICYSERVICE']._serialized_end=1419
+  _globals['_RULES']._serialized_end=260
+  _globals['_FREEZEVIEW']._serialized_start=262
+  _globals['_FREEZEVIEW']._serialized_end=339
+  _globals['_GETRULESREQUEST']._serialized_start=341
+  _globals['_GETRULESREQUEST']._serialized_end=375
+  _globals['_GETRULESRESPONSE']._serialized_start=378
+  _globals['_GETRULESRESPONSE']._serialized_end=507
+  _globals['_PROPOSERULESREQUEST']._serialized_start=509
+  _globals['_PROPOSERULESREQUEST']._serialized_end=574
+  _globals['_PROPOSERULESRESPONSE']._serialized_start=576
+  _globals['_PROPOSERULESRESPONSE']._serialized_end=632
+  _globals['_EXPLAINREQUEST']._serialized_start=634
+  _globals['_EXPLAINREQUEST']._serialized_end=677
+  _globals['_EXPLAINRESPONSE']._serialized_start=679
+  _globals['_EXPLAINRESPONSE']._serialized_end=792
+  _globals['_FREEZEREQUEST']._serialized_start=794
+  _globals['_FREEZEREQUEST']._serialized_end=854
+  _globals['_FREEZERESPONSE']._serialized_start=856
+  _globals['_FREEZERESPONSE']._serialized_end=913
+  _globals['_UNFREEZEREQUEST']._serialized_start=915
+  _globals['_UNFREEZEREQUEST']._serialized_end=979
+  _globals['_UNFREEZERESPONSE']._serialized_start=981
+  _globals['_UNFREEZERESPONSE']._serialized_end=1057
+  _globals['_POLICYSERVICE']._serialized_start=1060
+  _globals['_POLICYSERVICE']._serialized_end=1433
 # @@protoc_insertion_point(module_scope)

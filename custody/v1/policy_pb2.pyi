@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Rules(_message.Message):
-    """One rules document."""
+    """One document that a RULE entry carries: rules, a later wallet, or the end of rules that wait."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -32,14 +32,17 @@ class Rules(_message.Message):
     ENDORSEMENTS_FIELD_NUMBER: _builtins.int
     EFFECTIVE_AT_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     document: _builtins.bytes
     """Canonical JSON."""
     policy_hash: _builtins.bytes
     """Hash, 32 bytes; recompute it."""
     version: _builtins.int
-    """Number in the chain of documents."""
+    """Number in the chain of documents; 0 for what is no rules document."""
     effective_at: _builtins.int
     """When it takes or took effect; 0 while the quorum is not reached."""
+    kind: _builtins.str
+    """Tag of the statement, such as "keyturn/rules/v1"; empty means that one."""
     @_builtins.property
     def endorsements(self) -> _containers.RepeatedCompositeFieldContainer[_statement_pb2.Endorsement]:
         """Who signed it; empty for version 1, which the genesis holds."""
@@ -57,10 +60,11 @@ class Rules(_message.Message):
         endorsements: _abc.Iterable[_statement_pb2.Endorsement] | None = ...,
         effective_at: _builtins.int = ...,
         missing: _abc.Iterable[_builtins.str] | None = ...,
+        kind: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "effective_at", b"effective_at", "endorsements", b"endorsements", "missing", b"missing", "policy_hash", b"policy_hash", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "effective_at", b"effective_at", "endorsements", b"endorsements", "kind", b"kind", "missing", b"missing", "policy_hash", b"policy_hash", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -167,7 +171,7 @@ class ProposeRulesRequest(_message.Message):
     RULES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rules(self) -> _statement_pb2.SignedStatement:
-        """Of kind rules."""
+        """Of kind rules, wallet or void."""
 
     def __init__(
         self,

@@ -74,7 +74,7 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ProposeRules(self, request, context):
-        """Takes a rules document; signatures of several calls over the same document add up to the quorum.
+        """Takes a rules document, a later wallet or a void; signatures of several calls over the same document add up to the quorum.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,7 @@ class PolicyServiceStub:
     GetRules: _grpc.UnaryUnaryMultiCallable[_policy_pb2.GetRulesRequest, _policy_pb2.GetRulesResponse]
     """Returns the rules in force, those that wait, and the freezes."""
     ProposeRules: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ProposeRulesRequest, _policy_pb2.ProposeRulesResponse]
-    """Takes a rules document; signatures of several calls over the same document add up to the quorum."""
+    """Takes a rules document, a later wallet or a void; signatures of several calls over the same document add up to the quorum."""
     Explain: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ExplainRequest, _policy_pb2.ExplainResponse]
     """Judges one withdrawal now, without effect."""
     Freeze: _grpc.UnaryUnaryMultiCallable[_policy_pb2.FreezeRequest, _policy_pb2.FreezeResponse]
@@ -52,7 +52,7 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     GetRules: _aio.UnaryUnaryMultiCallable[_policy_pb2.GetRulesRequest, _policy_pb2.GetRulesResponse]  # type: ignore[assignment]
     """Returns the rules in force, those that wait, and the freezes."""
     ProposeRules: _aio.UnaryUnaryMultiCallable[_policy_pb2.ProposeRulesRequest, _policy_pb2.ProposeRulesResponse]  # type: ignore[assignment]
-    """Takes a rules document; signatures of several calls over the same document add up to the quorum."""
+    """Takes a rules document, a later wallet or a void; signatures of several calls over the same document add up to the quorum."""
     Explain: _aio.UnaryUnaryMultiCallable[_policy_pb2.ExplainRequest, _policy_pb2.ExplainResponse]  # type: ignore[assignment]
     """Judges one withdrawal now, without effect."""
     Freeze: _aio.UnaryUnaryMultiCallable[_policy_pb2.FreezeRequest, _policy_pb2.FreezeResponse]  # type: ignore[assignment]
@@ -77,7 +77,7 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.ProposeRulesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.ProposeRulesResponse, _abc.Awaitable[_policy_pb2.ProposeRulesResponse]]:
-        """Takes a rules document; signatures of several calls over the same document add up to the quorum."""
+        """Takes a rules document, a later wallet or a void; signatures of several calls over the same document add up to the quorum."""
 
     @_abc_1.abstractmethod
     def Explain(
