@@ -27,9 +27,23 @@ MAX_LEAP = 1_000  # protocol.md "Receiving": coins further out than this are not
 
 
 @group.command("list")
-def list_wallets(context: typer.Context) -> None:
-    """List the wallets of the pinned genesis."""
-    genesis = invocation(context).genesis()
+def list_wallets(
+    context: typer.Context,
+    later: Annotated[bool, typer.Option("--all", help="Ask the log for those that came later, too.")] = False,
+) -> None:
+    """List the wallets of the pinned genesis; with --all those that the log added."""
+    if later:
+        connected(context, _list_all)
+    else:
+        _say_wallets(invocation(context).output, invocation(context).genesis())
+
+
+async def _list_all(office: Office) -> None:
+    await office.followed()
+    _say_wallets(office.output, office.genesis)
+
+
+def _say_wallets(output: Output, genesis: Genesis) -> None:
     found: list[Json] = [
         {
             "name": w.name,
@@ -37,6 +51,7 @@ def list_wallets(context: typer.Context) -> None:
             "threshold": w.wallet.threshold,
             "keys": [slot.node or f"{slot.admin} (declared)" for slot in w.slots],
             "descriptor": w.wallet.descriptor,
+            "document": w.document.hex(),
         }
         for w in genesis.wallets
     ]
@@ -44,7 +59,7 @@ def list_wallets(context: typer.Context) -> None:
         (w.name, f"{w.wallet.threshold} of {len(w.slots)}", ", ".join(_holders(w)), w.wallet.wallet_id.hex()[:16])
         for w in genesis.wallets
     ]
-    invocation(context).output.done({"wallets": found}, Table(("wallet", "keys", "held by", "id"), rows))
+    output.done({"wallets": found}, Table(("wallet", "keys", "held by", "id"), rows))
 
 
 @group.command()

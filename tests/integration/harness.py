@@ -263,14 +263,14 @@ class Organisation:
 
 
 def open_node(genesis: Genesis, name: str, directory: Path, clock: FakeClock, **more: Any) -> Node:
-    """Return the node `name`, its key in a sealed file, its files under `directory`."""
+    """Return the node `name`, its key in a sealed file, its files under `directory`. wallets: later ones it pinned."""
     home = directory / name
     if not home.exists():
         home.mkdir(mode=0o700)
         write_private_once(home / "seed", seal(bitcoin_seed(name), bytearray(PASSPHRASE), os.urandom, CHEAP))
     access = Access(name, Network.REGTEST, passphrase=lambda: bytearray(PASSPHRASE))
     return Node(
-        Pinned(genesis, name),
+        Pinned(genesis, name, more.pop("wallets", frozenset())),
         seed_of(name),
         NodeFollowed(home / "followed.log", genesis),
         Journal(home / "journal.log", genesis.hash),

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from custody.canonical import encode
 from custody.possession import Possession
-from custody.statements import Kind, sign
+from custody.statements import Kind, Signed, endorse, sign
 from tests.desk import Desk, Ran, desk
 from tests.fakes.rules import key_of, rule, seed_of
 from tests.governing import user_of, without_rule
+from tests.world import record_of
 
 pytestmark = pytest.mark.slow
 HUGE = rule("huge", "deny", {"amount": {"min_sats": 900_000_000}}, reason_code="TOO_HUGE")
@@ -84,6 +86,61 @@ def test_loosening_is_told_and_waits(office: Desk, tmp_path: Path) -> None:
     (waiting,) = admin(office, "erin", "policy", "pending", "-o", "json").json["pending"]
     assert waiting["effective_at"] > office.organisation.clock.now()
     assert office.keyturn("alice", "policy", "show", "-o", "json").json["version"] == 2
+
+
+def test_void_of_what_waits_by_three_admins(office: Desk) -> None:
+    """Shown whole, signed by one after the other, gone at once; once more there is nothing to take back."""
+    (waiting,) = admin(office, "erin", "policy", "pending", "-o", "json").json["pending"]
+    first = admin(office, "erin", "policy", "void", waiting["rules"][:16], "--yes", "-o", "json")
+    assert first.code == 0, first.err
+    shown = admin(office, "frank", "policy", "pending").out
+    assert (f"takes back {waiting['rules'][:16]}" in shown, "a void" in shown) == (True, True)
+    second = admin(office, "frank", "policy", "sign", first.json["rules"][:16], typed="yes\n")
+    assert (second.code, "Takes back version 3" in second.out, "rules.two-eyes" in second.out) == (0, True, True)
+    third = admin(office, "grace", "policy", "sign", first.json["rules"][:16], "--yes", "-o", "json")
+    assert (third.code, third.json["missing"], third.json["what"]) == (0, [], "a void")
+
+    assert admin(office, "erin", "policy", "pending", "-o", "json").json["pending"] == []
+    again = admin(office, "erin", "policy", "void", waiting["rules"][:16], "--yes")
+    assert (again.code, "RULES_UNKNOWN" in again.err) == (3, True)
+
+
+def test_later_wallet_from_records_to_a_wallet_that_is_listed(office: Desk, tmp_path: Path) -> None:
+    """Composed from key records, signed by its nodes, then by admins one after the other; then it can be named."""
+    document = tmp_path / "vault.json"
+    records = []
+    for node in ("alpha", "beta"):
+        (tmp_path / f"{node}.record").write_bytes(record_of(node).to_bytes())
+        records += ["--slot", str(tmp_path / f"{node}.record")]
+    named = ["--wallet", "vault", "--threshold", "2", *records, "--out", str(document), "-o", "json"]
+    made = admin(office, "erin", "wallet", "compose", *named)
+    assert made.code == 0, made.err
+    signed = Signed.from_bytes(document.read_bytes())
+    endorsements = []
+    for node in ("alpha", "beta"):
+        path = tmp_path / f"{node}.endorsement"
+        path.write_bytes(encode(endorse(Kind.WALLET, signed.raw, seed_of(node)).to_json()))
+        endorsements.append(str(path))
+    forged = tmp_path / "forged.endorsement"
+    forged.write_bytes(encode(endorse(Kind.GENESIS, signed.raw, seed_of("alpha")).to_json()))
+    bad = admin(office, "erin", "wallet", "propose", str(document), str(forged), "--yes")
+    assert (bad.code, "ENDORSEMENT_SIGNATURE" in bad.err) == (3, True)
+
+    first = admin(office, "erin", "wallet", "propose", str(document), *endorsements, "--yes", "-o", "json")
+    assert (first.code, first.json["missing"]) == (0, ["frank", "grace"]), first.err
+    read = admin(office, "frank", "policy", "sign", first.json["rules"][:16], typed="yes\n")
+    assert (read.code, "wallet vault: 2 of 2" in read.out) == (0, True)
+    last = admin(office, "grace", "policy", "sign", first.json["rules"][:16], "--yes", "-o", "json")
+    assert (last.code, last.json["what"]) == (0, "wallet vault"), last.err
+
+    office.settle()
+    held = office.keyturn("alice", "wallet", "balance", "--wallet", "vault", "-o", "json")
+    assert (held.code, held.json["confirmed_sats"]) == (0, 0), held.err
+    listed = office.keyturn("alice", "wallet", "list", "--all", "-o", "json").json["wallets"]
+    assert [(wallet["name"], wallet["document"]) for wallet in listed] == [
+        ("treasury", ""),
+        ("vault", made.json["document"]),
+    ]
 
 
 def test_sign_of_what_nobody_proposed_is_refused(office: Desk) -> None:

@@ -19,10 +19,11 @@ from custody.genesis import (
     read_key_record,
     with_endorsement,
 )
+from custody.later_wallet import compose_wallet
 from custody.statements import Kind, Signed, endorse
 from custody.wallet import Network, make_wallet, parse_key
 from custody.words import words
-from signer_node import ceremony
+from signer_node import ceremony, later_wallet
 from signer_node.backends.sealed_file import make_key
 from signer_node.config import NodeConfig
 from tests.fakes.rules import NOW, PAY, document, node, seed_of
@@ -184,3 +185,42 @@ async def test_pin_given_twice_then_the_first_stays_for_ever(configs: dict[str, 
 
     assert await refused_code(ceremony.pin(configs["alpha"], second, second.hash)) == "FILE_EXISTS"
     assert ceremony.pinned(configs["alpha"]).genesis.hash == first.hash != second.hash
+
+
+async def later_of(genesis: Genesis, configs: dict[str, NodeConfig], *names: str) -> Signed:
+    """Return the document of a later wallet over the keys of `names`, not signed."""
+    slots = tuple(slot for slot in genesis.wallets[0].slots if slot.node in names)
+    keys = tuple(parse_key(slot.key, Network.REGTEST) for slot in slots)
+    wallet = make_wallet(len(names), keys, Network.REGTEST)
+    return compose_wallet(genesis, GenesisWallet("vault", wallet, slots))
+
+
+async def test_later_wallet_when_its_nodes_sign_and_pin_it_then_each_knows_it(configs: dict[str, NodeConfig]) -> None:
+    """Signed by each of its nodes, then pinned on each by what people compared; a second time is refused."""
+    genesis = await signed_by_all(genesis_of(await records_of(configs)), configs, ("erin", "frank"))
+    for config in configs.values():
+        await ceremony.pin(config, genesis, genesis.hash)
+    signed = await later_of(genesis, configs, "alpha", "beta")
+    assert await refused_code(later_wallet.pin_wallet(configs["alpha"], signed, signed.digest)) == "WALLET_UNSIGNED"
+    for name in ("alpha", "beta"):
+        signed = with_endorsement(signed, await later_wallet.sign_wallet(configs[name], signed))
+
+    assert ceremony.pinned(configs["alpha"]).wallets == frozenset()
+    for name in ("alpha", "beta"):
+        assert (await later_wallet.pin_wallet(configs[name], signed, signed.digest)).name == "vault"
+
+    assert ceremony.pinned(configs["alpha"]).wallets == {signed.digest}
+    assert ceremony.pinned(configs["cold"]).wallets == frozenset()
+    assert await refused_code(later_wallet.pin_wallet(configs["alpha"], signed, signed.digest)) == "FILE_EXISTS"
+    assert await refused_code(later_wallet.pin_wallet(configs["beta"], signed, bytes(32))) == "WALLET_HASH"
+    assert await refused_code(later_wallet.pin_wallet(configs["cold"], signed, signed.digest)) == "GENESIS_NOT_MINE"
+    assert await refused_code(later_wallet.sign_wallet(configs["cold"], signed)) == "GENESIS_NOT_MINE"
+
+
+async def test_later_wallet_when_the_node_pinned_no_genesis_then_is_refused(configs: dict[str, NodeConfig]) -> None:
+    """A later wallet stands on a pinned genesis."""
+    genesis = genesis_of(await records_of(configs))
+    signed = await later_of(genesis, configs, "alpha", "beta")
+
+    assert await refused_code(later_wallet.sign_wallet(configs["alpha"], signed)) == "NOT_PINNED"
+    assert await refused_code(later_wallet.pin_wallet(configs["alpha"], signed, signed.digest)) == "NOT_PINNED"

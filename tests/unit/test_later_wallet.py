@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +20,7 @@ from custody.wallet import Network, ScriptBook, Wallet
 from signer_node.judge import Cleared, Moment, Pinned, judge
 from signer_node.seed import key_material
 from tests.fakes.rules import DAY, NOW, PAY, key_of, rule, seed_of
-from tests.governing import ADMINS, after, document_of, log_rules, signed_rules
+from tests.governing import after, document_of, log_rules, signed_rules
 from tests.later import later_wallet, log_document, naming, slot_of, wallet_in
 from tests.world import NODES, World, bitcoin_seed, book_of, make_genesis
 
@@ -295,10 +294,3 @@ def test_later_wallet_given_a_production_genesis_keeps_its_numbers() -> None:
 
     assert isinstance(found, Refused)
     assert found.code in {"GENESIS_HOST", "BACKUPS_ONE_HOLDER"}
-
-
-def test_pinned_given_no_wallets_directory_pins_none(tmp_path: Path) -> None:
-    """A node that was never told of a later wallet signs for none."""
-    assert Pinned(GENESIS, "alpha").wallets == frozenset()
-    assert not list(tmp_path.glob("wallets/*"))
-    assert ADMINS == ("erin", "frank", "grace")
