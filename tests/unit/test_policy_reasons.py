@@ -216,7 +216,7 @@ def test_explain_given_every_obligation_says_each_in_a_line() -> None:
         "  must sign: beta, cold",
         "  must not sign: alpha",
         "  offline nodes that sign first: 1",
-        "  waits 60 s after its notice; may be vetoed by nobody",
+        "  waits 60 s after its notice; may be vetoed by anybody listed",
         "  rule c needs 1 more of group security behind stage 1, whose approvals they name "
         "(have: none yet; could: bob, dave)",
     )
