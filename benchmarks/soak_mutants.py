@@ -1,9 +1,10 @@
 """Change the code a little, thousands of times; see whether tests notice: `python3 dev.py soak mutants [GROUP ...]`.
 
-Each group of modules has tests that must fail for at least 90 % of its mutants (mutmut makes and runs them, in a copy
-of this tree outside of it). Without a GROUP: psbt, facts, signatures. docs/mutation.md is written anew: the figures,
-and every survivor with the reason that stood beside it there, or `OPEN` where nobody has judged it yet. `--json` prints
-one line for machines. Exit 0: all groups reach 90 %; 1: some do not; 2: could not measure.
+Each group of modules has tests that must fail for at least 90 % of its mutants: mutmut makes them in a copy of this
+tree outside of it, `benchmarks._mutant_runs` runs them. Without a GROUP: psbt, facts, signatures. docs/mutation.md is
+written anew: the figures, and every survivor with the reason that stood beside it there, or `OPEN` where nobody has
+judged it yet. `--json` prints one line for machines. Exit 0: all groups reach 90 %; 1: some do not; 2: could not
+measure.
 
 mutmut changes what functions do, not decorated ones (properties, `@contextmanager`), nor what a module does when it is
 loaded. A mutant that no test runs counts as a survivor; one that never ends counts as noticed.
@@ -36,7 +37,8 @@ NEAR = 30  # characters: enough to find the place in its function
 # Tests of speed fail for mutants that do nothing wrong: mutmut's detours and a busy machine slow every mutant down.
 TIMED = ("derives_few_of_them", "as_fast_with_one_input")
 KILLED, TIMED_OUT, NO_TESTS = "killed", "timed out", "not run by any test"
-_OUTCOMES = {1: KILLED, 3: KILLED, 33: NO_TESTS, 5: NO_TESTS, 36: TIMED_OUT, 24: TIMED_OUT, 152: TIMED_OUT}
+_OUTCOMES = {1: KILLED, 33: NO_TESTS, 24: TIMED_OUT, 9: TIMED_OUT, 14: TIMED_OUT}  # signals: too long, by either clock
+STATS, NO_MUTANT = "mutmut-stats.json", "no.mutant.of.this.name"
 _SURVIVOR = re.compile(r"- (?P<mutant>.+``)\. (?P<reason>.+)")
 
 
@@ -152,13 +154,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run_group(group: Group, folder: Path) -> Outcome | None:
-    """Make and run the mutants of `group` in `folder`; None, and mutmut's own words on stderr, where that failed."""
+    """Make and run the mutants of `group` in `folder`; None, and what was said on stderr, where that failed."""
     began = time.monotonic()
     copy_tree(group, folder)
-    command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", "1"]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # else: the real tree
-    done = subprocess.run(  # noqa: S603  # our own tool
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    # mutmut has no command that only makes mutants and notes which tests reach each function; a name that no mutant
+    # bears ends it after that.
+    made = _run([str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", "1", NO_MUTANT], folder)
+    if not (folder / "mutants" / STATS).is_file():
+        print(made.stdout[-4_000:], made.stderr[-4_000:], file=sys.stderr)
+        return None
+    done = _run(
+        [sys.executable, str(Path(__file__).with_name("_mutant_runs.py")), *tests_of(group)], folder / "mutants"
     )
     found = dict(read_outcomes(folder))
     if done.returncode != 0 or not found or None in found.values():
@@ -171,20 +177,30 @@ def run_group(group: Group, folder: Path) -> Outcome | None:
     return Outcome(group.name, len(found), killed, timed_out, tuple(sorted(told(folder, alive))), seconds)
 
 
+def _run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run `command` in `folder`, whose modules it imports."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # else: the real tree
+    environment |= {"PYTHONPATH": str(folder)} if folder.name == "mutants" else {}
+    return subprocess.run(  # noqa: S603  # our own tools
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+
+
+def tests_of(group: Group) -> list[str]:
+    """Return pytest's arguments that select the tests of `group`."""
+    paths = sorted(str(path.relative_to(ROOT)) for pattern in group.tests for path in ROOT.glob(pattern))
+    return [*paths, "-k", f"not ({' or '.join(TIMED)})", "-W", "ignore"]
+
+
 def copy_tree(group: Group, folder: Path) -> None:
     """Copy what the tests of `group` need into `folder`, with the configuration that mutmut reads there."""
     for name in FOLDERS:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    settings: dict[str, Sequence[str] | float] = {
+    settings: dict[str, Sequence[str]] = {
         "source_paths": ["custody"],
         "only_mutate": group.sources,
         "also_copy": [name for name in FOLDERS if name != "custody"],
-        "pytest_add_cli_args_test_selection": sorted(
-            str(path.relative_to(ROOT)) for pattern in group.tests for path in ROOT.glob(pattern)
-        ),
-        "pytest_add_cli_args": ["-k", f"not ({' or '.join(TIMED)})", "-W", "ignore"],
-        "timeout_multiplier": 5.0,
-        "timeout_constant": 2.0,  # seconds; a shared machine stands still for one now and then
+        "pytest_add_cli_args_test_selection": tests_of(group),
     }
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
     written = (ROOT / "pyproject.toml").read_text() + "\n[tool.mutmut]\n" + "\n".join(lines) + "\n"

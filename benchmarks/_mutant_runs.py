@@ -1,0 +1,88 @@
+"""Run the mutants that mutmut wrote, each in a child of one process that collected the tests once.
+
+Started by `benchmarks.soak_mutants` in the folder of the mutants. mutmut's own loop starts pytest anew for each mutant,
+which takes longer than the tests that tell it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+STATS = Path("mutmut-stats.json")
+PASSED, FAILED, NOT_RUN = 0, 1, 33  # as mutmut writes them; a signal that ended a child is its negative number
+SLOWER = 10  # times as long as the tests take without a mutant, in processor time: then it never ends
+LEAST_S = 20  # of processor time
+LONGEST_S = 1_200  # by the clock, for one that sleeps
+
+
+class Runs:
+    """A pytest plugin that runs every mutant instead of the tests. failed: whether they fail without any."""
+
+    def __init__(self) -> None:
+        stats = json.loads(STATS.read_text())
+        self._tests: dict[str, list[str]] = stats["tests_by_mangled_function_name"]
+        self._seconds: dict[str, float] = stats["duration_by_test"]
+        self.failed = False
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """See pytest: return True where the loop is done here."""
+        items = {item.nodeid: item for item in session.items}
+        self.failed = self._run(session, list(items.values()), "") != PASSED
+        for path in () if self.failed else sorted(Path("custody").rglob("*.meta")):
+            found = json.loads(path.read_text())
+            codes: dict[str, int | None] = found["exit_code_by_key"]
+            for mutant in codes:
+                reached = self._tests.get(mutant.partition("__mutmut_")[0], [])
+                chosen = [items[test] for test in sorted(reached, key=self._took) if test in items]
+                codes[mutant] = self._run(session, chosen, mutant) if chosen else NOT_RUN
+            path.write_text(json.dumps(found))
+        return True
+
+    def _took(self, test: str) -> float:
+        return self._seconds.get(test, 0.0)
+
+    def _run(self, session: pytest.Session, items: Sequence[pytest.Item], mutant: str) -> int:
+        """Run `items` in a child under `mutant`; return how it ended."""
+        limit_s = int(LEAST_S + SLOWER * sum(self._took(item.nodeid) for item in items))
+        child = os.fork()
+        if child == 0:
+            os.environ["MUTANT_UNDER_TEST"] = mutant
+            resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 5))
+            signal.alarm(LONGEST_S)
+            os._exit(_first_failure(session, items))
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _first_failure(session: pytest.Session, items: Sequence[pytest.Item]) -> int:
+    try:
+        for item, following in _with_following(items):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if session.testsfailed:
+                return FAILED
+    except BaseException:  # a mutant may raise anything, and then it was noticed
+        return FAILED
+    return PASSED
+
+
+def _with_following(items: Sequence[pytest.Item]) -> Iterator[tuple[pytest.Item, Any]]:  # Any: an item or None
+    return zip(items, [*items[1:], None], strict=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Run all with pytest's `arguments`; 0: done, 1: the tests fail without a mutant."""
+    runs = Runs()
+    pytest.main(["-q", "-p", "no:cacheprovider", *arguments], plugins=[runs])
+    return int(runs.failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
