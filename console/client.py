@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from console.channel import Address, call, open_channel, stream
+from console.message_views import MessageView, read_message_view
 from console.reading import (
     believed,
     read_decision,
@@ -38,7 +39,10 @@ from console.views import (
 )
 from custody.audit import Log
 from custody.errors import IntegrityError
+from custody.message import FundCoin
 from custody.statements import Signed
+from custody.transaction import OutPoint
+from custody.units import Sats
 from custody.v1 import (
     approval_pb2,
     approval_pb2_grpc,
@@ -48,6 +52,8 @@ from custody.v1 import (
     chain_pb2_grpc,
     courier_pb2,
     courier_pb2_grpc,
+    message_pb2,
+    message_pb2_grpc,
     policy_pb2,
     policy_pb2_grpc,
     signer_pb2,
@@ -76,6 +82,7 @@ class Client:
         self._wallets = wallet_pb2_grpc.WalletServiceStub(self._channel)
         self._policy = policy_pb2_grpc.PolicyServiceStub(self._channel)
         self._audit = audit_pb2_grpc.AuditServiceStub(self._channel)
+        self._messages = message_pb2_grpc.MessageServiceStub(self._channel)
         self._chain = chain_pb2_grpc.ChainServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -203,6 +210,47 @@ class Client:
         answer = await call(self._signers.ListSigners, signer_pb2.ListSignersRequest())
         return believed(lambda: tuple(read_node(found) for found in answer.nodes)), answer.money_size
 
+    async def propose_message(self, signed: Signed) -> tuple[MessageView, bool]:
+        """Carry a signed message; return it as it then stands, and whether it is new."""
+        answer = await call(
+            self._messages.ProposeMessage, message_pb2.ProposeMessageRequest(message=write_signed(signed))
+        )
+        return _message_of(signed.digest, answer.message), answer.created
+
+    async def approve_message(self, signed: Signed, digest: bytes) -> MessageView:
+        """Carry an approval or a reject of the message `digest` (32 bytes)."""
+        request = message_pb2.ApproveMessageRequest(approval=write_signed(signed))
+        return _message_of(digest, (await call(self._messages.ApproveMessage, request)).message)
+
+    async def message(self, digest: bytes) -> MessageView:
+        """Return one message."""
+        answer = await call(self._messages.GetMessage, message_pb2.GetMessageRequest(digest=digest))
+        return _message_of(digest, answer.message)
+
+    async def messages(self) -> tuple[MessageView, ...]:
+        """Return the messages that are kept, newest first."""
+        answer = await call(self._messages.ListMessages, message_pb2.ListMessagesRequest())
+        return believed(lambda: tuple(read_message_view(found) for found in answer.messages))
+
+    async def export_message(self, digest: bytes, node: str, carrier: str = "") -> bytes:
+        """Return the bundle of a message for `node`."""
+        request = message_pb2.ExportMessageRequest(digest=digest, node=node, carrier=carrier)
+        return (await call(self._messages.ExportMessage, request)).bundle
+
+    async def import_message_answer(self, raw: bytes, digest: bytes, carrier: str = "") -> MessageView:
+        """Carry a node's answer back."""
+        request = message_pb2.ImportMessageAnswerRequest(answer=raw, carrier=carrier)
+        return _message_of(digest, (await call(self._messages.ImportMessageAnswer, request)).message)
+
+    async def coins(self, wallet: str) -> tuple[FundCoin, ...]:
+        """Return the coins of `wallet`, as the coordinator's chain has them: at most 1,000, oldest first."""
+        key = wallet_pb2.WalletKey(name=wallet)
+        answer = await call(self._wallets.ListCoins, wallet_pb2.ListCoinsRequest(wallet=key, page_size=1_000))
+        return tuple(
+            FundCoin(OutPoint(c.outpoint.txid, c.outpoint.output), Sats(c.amount_sats), c.branch, c.index)
+            for c in answer.coins
+        )
+
     async def report_health(self, signed: Signed) -> bool:
         """Carry a node's proof of life or drill; return whether it is newer than the last."""
         request = signer_pb2.ReportHealthRequest(report=write_signed(signed))
@@ -269,6 +317,14 @@ class Client:
                 raise IntegrityError("EXPORT_TOO_LARGE", f"expected at most {MAX_EXPORT_BYTES} bytes")
             write(answer.chunk)
         return size
+
+
+def _message_of(digest: bytes, message: message_pb2.MessageView) -> MessageView:
+    """Return the view, which must be of the message that was asked for."""
+    view = believed(lambda: read_message_view(message))
+    if view.digest != digest:
+        raise IntegrityError("DIGEST_OTHER", f"expected message {digest.hex()}, found {view.digest.hex()}")
+    return view
 
 
 def _of(digest: bytes, view: WithdrawalView) -> WithdrawalView:

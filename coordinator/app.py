@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from coordinator import flow, governing, keys
+from coordinator import flow, governing, keys, messages
 from coordinator.chain.embedded import EmbeddedChain
 from coordinator.chain.places import open_chain
 from coordinator.chain.port import Chain
@@ -32,6 +32,7 @@ from coordinator.rpc.audits import Audits
 from coordinator.rpc.calls import RecordedCalls, free_text_key
 from coordinator.rpc.ceremony import Ceremony
 from coordinator.rpc.couriers import Couriers
+from coordinator.rpc.messages import Messages
 from coordinator.rpc.policies import Policies
 from coordinator.rpc.server import Served, build_server
 from coordinator.rpc.signers import Signers
@@ -59,6 +60,7 @@ from custody.v1 import (
     audit_pb2_grpc,
     chain_pb2_grpc,
     courier_pb2_grpc,
+    message_pb2_grpc,
     policy_pb2_grpc,
     signer_pb2_grpc,
     wallet_pb2_grpc,
@@ -258,6 +260,7 @@ def _services(parts: Parts, chain: Chain) -> list[Served]:
         "WithdrawalService": partial(withdrawal_pb2_grpc.add_WithdrawalServiceServicer_to_server, Withdrawals(parts)),
         "ApprovalService": partial(approval_pb2_grpc.add_ApprovalServiceServicer_to_server, Approvals(parts)),
         "SignerService": partial(signer_pb2_grpc.add_SignerServiceServicer_to_server, Signers(parts)),
+        "MessageService": partial(message_pb2_grpc.add_MessageServiceServicer_to_server, Messages(parts)),
         "CourierService": partial(courier_pb2_grpc.add_CourierServiceServicer_to_server, Couriers(parts)),
         "WalletService": partial(wallet_pb2_grpc.add_WalletServiceServicer_to_server, Wallets(parts)),
         "PolicyService": partial(policy_pb2_grpc.add_PolicyServiceServicer_to_server, Policies(parts)),
@@ -274,6 +277,7 @@ async def _advance_all(parts: Parts) -> None:
         try:
             for held in await parts.store.list(OPEN, Page(MAX_PAGE)):
                 await _advance_one(parts, held.value.digest)
+            await messages.advance_all(parts)
         except CustodyError as error:
             log.warning("tick.failed", code=error.code, message=error.message)
         await asyncio.sleep(TICK_SECONDS)

@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from custody.bip322 import Coin, Form, to_sign, write_proof
+from custody.bip322 import Coin, Form, read_proof, to_sign, write_proof
 from custody.errors import Refused
 from custody.facts import Facts, InputFact
-from custody.finalise import finalize
+from custody.finalise import finalize, signatures_in
 from custody.message import Message
 from custody.policy.terms import MessageFormat
 from custody.psbt import Psbt
 from custody.psbt_fields import FieldMap
-from custody.signatures import Accepted, InputSignature, accept, sighashes
-from custody.transaction import TxOut
+from custody.signatures import Accepted, InputSignature, accept, is_signed, sighashes
+from custody.transaction import TxIn, TxOut
 from custody.units import Sats, VBytes
-from custody.wallet import RECEIVE, ScriptBook
+from custody.wallet import RECEIVE, ScriptBook, WalletScript
 
 FORMS = {MessageFormat.SIMPLE: Form.SIMPLE, MessageFormat.FULL: Form.FULL, MessageFormat.FUNDS: Form.FUNDS}
 
@@ -55,6 +55,28 @@ class MessageSpend:
     def accept(self, signatures: Iterable[InputSignature]) -> Accepted:
         """Return which of `signatures` are valid, and whose they are."""
         return accept(self.psbt, self.facts, self.book, signatures)
+
+    def proves(self, text: str) -> bool:
+        """Return whether `text` is a proof of this message by enough keys of the wallet, and shows exactly its coins.
+
+        Raises:
+            MalformedError: as `read_proof`.
+        """
+        script = self.book.script(RECEIVE, self.message.index)
+        signed, spent = read_proof(text, script.script, self.message.text.encode())
+        outputs = tuple(TxOut(fact.amount_sats, fact.script) for fact in self.facts.inputs)
+        if signed.unsigned() != self.psbt.transaction or spent != outputs:
+            return False
+        return all(
+            self._is_satisfied(txin, self.book.script(*path), digest)
+            for txin, path, digest in zip(signed.inputs, self.paths, self.digests, strict=True)
+        )
+
+    def _is_satisfied(self, txin: TxIn, script: WalletScript, digest: bytes) -> bool:
+        """Return whether an input holds the threshold of valid signatures, in the order of the script's keys."""
+        signatures = signatures_in(txin, script, self.book.wallet.threshold)
+        keys = iter([script.pubkeys[at] for at in script.order])
+        return signatures is not None and all(any(is_signed(key, digest, item) for key in keys) for item in signatures)
 
     def proof(self, accepted: Accepted) -> str:
         """Return the proof as it travels. Raises IntegrityError NOT_COMPLETE."""

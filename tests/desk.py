@@ -9,14 +9,14 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import coordinator.tls
 from console.cli.app import main
-from coordinator import flow
+from coordinator import flow, messages
 from coordinator.app import _services
 from coordinator.chain.embedded import EmbeddedChain
 from coordinator.logging import make_logger
@@ -148,6 +148,7 @@ class Desk:
         while True:
             for held in await self.organisation.parts.store.list(OPEN_STAGES, Page(100)):
                 await flow.advance(self.organisation.parts, held.value.digest)
+            await messages.advance_all(self.organisation.parts)
             if not await self.organisation._deliver():
                 return
 
@@ -165,10 +166,10 @@ def keyturn(*arguments: str, typed: str = "") -> Ran:
 
 
 @contextlib.contextmanager
-def desk(directory: Path) -> Iterator[Desk]:
-    """Serve a whole organisation until the block ends."""
+def desk(directory: Path, *rules: Mapping[str, Any]) -> Iterator[Desk]:
+    """Serve a whole organisation, under the usual rules or these, until the block ends."""
     now = int(time.time())
-    genesis = genesis_of(effective_from=now - DAY, not_after=now + 30 * DAY)
+    genesis = genesis_of(*rules, effective_from=now - DAY, not_after=now + 30 * DAY)
     found = Desk(directory, genesis, make_ca(directory / "ca"))
     thread = threading.Thread(target=found.loop.run_forever, daemon=True)
     thread.start()

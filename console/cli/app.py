@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "veto": ("voting", "Veto a withdrawal for ever."),
     "freeze": ("voting", "Stop every signature, at once."),
     "unfreeze": ("unfreezing", "Lift freezes, as a quorum."),
+    "message": ("messages", "Messages and proofs of funds that a wallet signs (BIP-322)."),
     "wallet": ("wallet", "Balances, and deposit addresses that are derived here."),
     "signer": ("signers", "The signer nodes."),
     "bundle": ("couriers", "Carry bundles to offline nodes, and answers back."),

@@ -78,6 +78,8 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "/custody.v1.MessageService/ApproveMessage": _PEOPLE,
     "/custody.v1.MessageService/GetMessage": _PEOPLE,
     "/custody.v1.MessageService/ListMessages": _PEOPLE,
+    "/custody.v1.MessageService/ExportMessage": _OPERATOR,
+    "/custody.v1.MessageService/ImportMessageAnswer": _OPERATOR,
     "/custody.v1.SignerService/Connect": _SIGNER,
     "/custody.v1.SignerService/ReportHealth": _SIGNER | _OPERATOR,  # online nodes bring their own, people carry others
     "/custody.v1.SignerService/ListSigners": _PEOPLE,

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from coordinator import flow, keys
+from coordinator import flow, keys, messages
 from coordinator.asking import take_answer
+from coordinator.message_store import find as find_message
 from coordinator.outbox import Link
 from coordinator.parts import Parts
 from coordinator.posted import take_in
@@ -145,6 +146,10 @@ class Signers(signer_pb2_grpc.SignerServiceServicer):
             check_own_name_of_answer(link.node, answer.node)
             for line in message.cosignatures[:1]:  # a node has one word; whose it is, its signature says
                 await asyncio.shield(self._parts.logs.add_word(line))
+            if await find_message(self._parts, answer.withdrawal_digest) is not None:
+                await asyncio.shield(messages.take_answer(self._parts, answer, link.node))
+                await asyncio.shield(messages.advance(self._parts, answer.withdrawal_digest))
+                return
             await asyncio.shield(take_answer(self._parts, answer, link.node))
             await asyncio.shield(flow.advance(self._parts, answer.withdrawal_digest))
         except CustodyError as error:

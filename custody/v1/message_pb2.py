@@ -26,15 +26,15 @@ from custody.v1 import statement_pb2 as custody_dot_v1_dot_statement__pb2
 from custody.v1 import withdrawal_pb2 as custody_dot_v1_dot_withdrawal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63ustody/v1/message.proto\x12\ncustody.v1\x1a\x1a\x63ustody/v1/statement.proto\x1a\x1b\x63ustody/v1/withdrawal.proto\"\x8a\x02\n\x0bMessageView\x12.\n\tstatement\x18\x01 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\x12.\n\tapprovals\x18\x02 \x03(\x0b\x32\x1b.custody.v1.SignedStatement\x12\'\n\x05stage\x18\x03 \x01(\x0e\x32\x18.custody.v1.MessageStage\x12,\n\x07missing\x18\x04 \x03(\x0b\x32\x1b.custody.v1.MissingApproval\x12\x11\n\tsigned_by\x18\x05 \x03(\t\x12\r\n\x05proof\x18\x06 \x01(\t\x12\"\n\x05\x65nded\x18\x07 \x01(\x0b\x32\x13.custody.v1.Refusal\"E\n\x15ProposeMessageRequest\x12,\n\x07message\x18\x01 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\"S\n\x16ProposeMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.custody.v1.MessageView\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"F\n\x15\x41pproveMessageRequest\x12-\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\"B\n\x16\x41pproveMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.custody.v1.MessageView\"#\n\x11GetMessageRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\">\n\x12GetMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.custody.v1.MessageView\"\x15\n\x13ListMessagesRequest\"A\n\x14ListMessagesResponse\x12)\n\x08messages\x18\x01 \x03(\x0b\x32\x17.custody.v1.MessageView*\x98\x01\n\x0cMessageStage\x12\x1d\n\x19MESSAGE_STAGE_UNSPECIFIED\x10\x00\x12\x1b\n\x17MESSAGE_STAGE_APPROVING\x10\x01\x12\x19\n\x15MESSAGE_STAGE_SIGNING\x10\x02\x12\x18\n\x14MESSAGE_STAGE_SIGNED\x10\x03\x12\x17\n\x13MESSAGE_STAGE_ENDED\x10\x04\x32\xe2\x02\n\x0eMessageService\x12W\n\x0eProposeMessage\x12!.custody.v1.ProposeMessageRequest\x1a\".custody.v1.ProposeMessageResponse\x12W\n\x0e\x41pproveMessage\x12!.custody.v1.ApproveMessageRequest\x1a\".custody.v1.ApproveMessageResponse\x12K\n\nGetMessage\x12\x1d.custody.v1.GetMessageRequest\x1a\x1e.custody.v1.GetMessageResponse\x12Q\n\x0cListMessages\x12\x1f.custody.v1.ListMessagesRequest\x1a .custody.v1.ListMessagesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63ustody/v1/message.proto\x12\ncustody.v1\x1a\x1a\x63ustody/v1/statement.proto\x1a\x1b\x63ustody/v1/withdrawal.proto\"\x8a\x02\n\x0bMessageView\x12.\n\tstatement\x18\x01 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\x12.\n\tapprovals\x18\x02 \x03(\x0b\x32\x1b.custody.v1.SignedStatement\x12\'\n\x05stage\x18\x03 \x01(\x0e\x32\x18.custody.v1.MessageStage\x12,\n\x07missing\x18\x04 \x03(\x0b\x32\x1b.custody.v1.MissingApproval\x12\x11\n\tsigned_by\x18\x05 \x03(\t\x12\r\n\x05proof\x18\x06 \x01(\t\x12\"\n\x05\x65nded\x18\x07 \x01(\x0b\x32\x13.custody.v1.Refusal\"E\n\x15ProposeMessageRequest\x12,\n\x07message\x18\x01 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\"S\n\x16ProposeMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.custody.v1.MessageView\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"F\n\x15\x41pproveMessageRequest\x12-\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x1b.custody.v1.SignedStatement\"B\n\x16\x41pproveMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.custody.v1.MessageView\"#\n\x11GetMessageRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\">\n\x12GetMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.custody.v1.MessageView\"\x15\n\x13ListMessagesRequest\"A\n\x14ListMessagesResponse\x12)\n\x08messages\x18\x01 \x03(\x0b\x32\x17.custody.v1.MessageView\"E\n\x14\x45xportMessageRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61rrier\x18\x03 \x01(\t\"\'\n\x15\x45xportMessageResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\"=\n\x1aImportMessageAnswerRequest\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\x0c\x12\x0f\n\x07\x63\x61rrier\x18\x02 \x01(\t\"G\n\x1bImportMessageAnswerResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.custody.v1.MessageView*\x98\x01\n\x0cMessageStage\x12\x1d\n\x19MESSAGE_STAGE_UNSPECIFIED\x10\x00\x12\x1b\n\x17MESSAGE_STAGE_APPROVING\x10\x01\x12\x19\n\x15MESSAGE_STAGE_SIGNING\x10\x02\x12\x18\n\x14MESSAGE_STAGE_SIGNED\x10\x03\x12\x17\n\x13MESSAGE_STAGE_ENDED\x10\x04\x32\xa0\x04\n\x0eMessageService\x12W\n\x0eProposeMessage\x12!.custody.v1.ProposeMessageRequest\x1a\".custody.v1.ProposeMessageResponse\x12W\n\x0e\x41pproveMessage\x12!.custody.v1.ApproveMessageRequest\x1a\".custody.v1.ApproveMessageResponse\x12K\n\nGetMessage\x12\x1d.custody.v1.GetMessageRequest\x1a\x1e.custody.v1.GetMessageResponse\x12Q\n\x0cListMessages\x12\x1f.custody.v1.ListMessagesRequest\x1a .custody.v1.ListMessagesResponse\x12T\n\rExportMessage\x12 .custody.v1.ExportMessageRequest\x1a!.custody.v1.ExportMessageResponse\x12\x66\n\x13ImportMessageAnswer\x12&.custody.v1.ImportMessageAnswerRequest\x1a\'.custody.v1.ImportMessageAnswerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'custody.v1.message_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MESSAGESTAGE']._serialized_start=854
-  _globals['_MESSAGESTAGE']._serialized_end=1006
+  _globals['_MESSAGESTAGE']._serialized_start=1102
+  _globals['_MESSAGESTAGE']._serialized_end=1254
   _globals['_MESSAGEVIEW']._serialized_start=98
   _globals['_MESSAGEVIEW']._serialized_end=364
   _globals['_PROPOSEMESSAGEREQUEST']._serialized_start=366
@@ -53,6 +53,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMESSAGESREQUEST']._serialized_end=784
   _globals['_LISTMESSAGESRESPONSE']._serialized_start=786
   _globals['_LISTMESSAGESRESPONSE']._serialized_end=851
-  _globals['_MESSAGESERVICE']._serialized_start=1009
-  _globals['_MESSAGESERVICE']._serialized_end=1363
+  _globals['_EXPORTMESSAGEREQUEST']._serialized_start=853
+  _globals['_EXPORTMESSAGEREQUEST']._serialized_end=922
+  _globals['_EXPORTMESSAGERESPONSE']._serialized_start=924
+  _globals['_EXPORTMESSAGERESPONSE']._serialized_end=963
+  _globals['_IMPORTMESSAGEANSWERREQUEST']._serialized_start=965
+  _globals['_IMPORTMESSAGEANSWERREQUEST']._serialized_end=1026
+  _globals['_IMPORTMESSAGEANSWERRESPONSE']._serialized_start=1028
+  _globals['_IMPORTMESSAGEANSWERRESPONSE']._serialized_end=1099
+  _globals['_MESSAGESERVICE']._serialized_start=1257
+  _globals['_MESSAGESERVICE']._serialized_end=1801
 # @@protoc_insertion_point(module_scope)

@@ -295,3 +295,105 @@ class ListMessagesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListMessagesResponse: _TypeAlias = ListMessagesResponse  # noqa: Y015
+
+@_typing.final
+class ExportMessageRequest(_message.Message):
+    """Names a message and a node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    CARRIER_FIELD_NUMBER: _builtins.int
+    digest: _builtins.bytes
+    """Its digest, 32 bytes."""
+    node: _builtins.str
+    """Name of the node."""
+    carrier: _builtins.str
+    """Who carries it; the caller where left out."""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.bytes = ...,
+        node: _builtins.str = ...,
+        carrier: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "digest", b"digest", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportMessageRequest: _TypeAlias = ExportMessageRequest  # noqa: Y015
+
+@_typing.final
+class ExportMessageResponse(_message.Message):
+    """The bundle."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    bundle: _builtins.bytes
+    """Canonical JSON "keyturn-bundle", at most 6 MiB."""
+    def __init__(
+        self,
+        *,
+        bundle: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportMessageResponse: _TypeAlias = ExportMessageResponse  # noqa: Y015
+
+@_typing.final
+class ImportMessageAnswerRequest(_message.Message):
+    """Carries an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    CARRIER_FIELD_NUMBER: _builtins.int
+    answer: _builtins.bytes
+    """Canonical JSON "keyturn-answer"."""
+    carrier: _builtins.str
+    """Who carried it; the caller where left out."""
+    def __init__(
+        self,
+        *,
+        answer: _builtins.bytes = ...,
+        carrier: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "carrier", b"carrier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportMessageAnswerRequest: _TypeAlias = ImportMessageAnswerRequest  # noqa: Y015
+
+@_typing.final
+class ImportMessageAnswerResponse(_message.Message):
+    """What became of the message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def message(self) -> Global___MessageView:
+        """As it now is."""
+
+    def __init__(
+        self,
+        *,
+        message: Global___MessageView | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportMessageAnswerResponse: _TypeAlias = ImportMessageAnswerResponse  # noqa: Y015

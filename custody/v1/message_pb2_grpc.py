@@ -55,6 +55,16 @@ class MessageServiceStub:
                 request_serializer=custody_dot_v1_dot_message__pb2.ListMessagesRequest.SerializeToString,
                 response_deserializer=custody_dot_v1_dot_message__pb2.ListMessagesResponse.FromString,
                 _registered_method=True)
+        self.ExportMessage = channel.unary_unary(
+                '/custody.v1.MessageService/ExportMessage',
+                request_serializer=custody_dot_v1_dot_message__pb2.ExportMessageRequest.SerializeToString,
+                response_deserializer=custody_dot_v1_dot_message__pb2.ExportMessageResponse.FromString,
+                _registered_method=True)
+        self.ImportMessageAnswer = channel.unary_unary(
+                '/custody.v1.MessageService/ImportMessageAnswer',
+                request_serializer=custody_dot_v1_dot_message__pb2.ImportMessageAnswerRequest.SerializeToString,
+                response_deserializer=custody_dot_v1_dot_message__pb2.ImportMessageAnswerResponse.FromString,
+                _registered_method=True)
 
 
 class MessageServiceServicer:
@@ -83,7 +93,21 @@ class MessageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListMessages(self, request, context):
-        """Returns the messages of the last 90 days, newest first.
+        """Returns the messages that are kept, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportMessage(self, request, context):
+        """Returns the bundle of one message for one node, for people to carry to it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportMessageAnswer(self, request, context):
+        """Takes a node's answer that people carried back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,6 +135,16 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     servicer.ListMessages,
                     request_deserializer=custody_dot_v1_dot_message__pb2.ListMessagesRequest.FromString,
                     response_serializer=custody_dot_v1_dot_message__pb2.ListMessagesResponse.SerializeToString,
+            ),
+            'ExportMessage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportMessage,
+                    request_deserializer=custody_dot_v1_dot_message__pb2.ExportMessageRequest.FromString,
+                    response_serializer=custody_dot_v1_dot_message__pb2.ExportMessageResponse.SerializeToString,
+            ),
+            'ImportMessageAnswer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportMessageAnswer,
+                    request_deserializer=custody_dot_v1_dot_message__pb2.ImportMessageAnswerRequest.FromString,
+                    response_serializer=custody_dot_v1_dot_message__pb2.ImportMessageAnswerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +256,60 @@ class MessageService:
             '/custody.v1.MessageService/ListMessages',
             custody_dot_v1_dot_message__pb2.ListMessagesRequest.SerializeToString,
             custody_dot_v1_dot_message__pb2.ListMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/custody.v1.MessageService/ExportMessage',
+            custody_dot_v1_dot_message__pb2.ExportMessageRequest.SerializeToString,
+            custody_dot_v1_dot_message__pb2.ExportMessageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportMessageAnswer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/custody.v1.MessageService/ImportMessageAnswer',
+            custody_dot_v1_dot_message__pb2.ImportMessageAnswerRequest.SerializeToString,
+            custody_dot_v1_dot_message__pb2.ImportMessageAnswerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,7 +40,11 @@ class MessageServiceStub:
     GetMessage: _grpc.UnaryUnaryMultiCallable[_message_pb2.GetMessageRequest, _message_pb2.GetMessageResponse]
     """Returns one message."""
     ListMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.ListMessagesRequest, _message_pb2.ListMessagesResponse]
-    """Returns the messages of the last 90 days, newest first."""
+    """Returns the messages that are kept, newest first."""
+    ExportMessage: _grpc.UnaryUnaryMultiCallable[_message_pb2.ExportMessageRequest, _message_pb2.ExportMessageResponse]
+    """Returns the bundle of one message for one node, for people to carry to it."""
+    ImportMessageAnswer: _grpc.UnaryUnaryMultiCallable[_message_pb2.ImportMessageAnswerRequest, _message_pb2.ImportMessageAnswerResponse]
+    """Takes a node's answer that people carried back."""
 
 @_typing.type_check_only
 class MessageServiceAsyncStub(MessageServiceStub):
@@ -54,7 +58,11 @@ class MessageServiceAsyncStub(MessageServiceStub):
     GetMessage: _aio.UnaryUnaryMultiCallable[_message_pb2.GetMessageRequest, _message_pb2.GetMessageResponse]  # type: ignore[assignment]
     """Returns one message."""
     ListMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.ListMessagesRequest, _message_pb2.ListMessagesResponse]  # type: ignore[assignment]
-    """Returns the messages of the last 90 days, newest first."""
+    """Returns the messages that are kept, newest first."""
+    ExportMessage: _aio.UnaryUnaryMultiCallable[_message_pb2.ExportMessageRequest, _message_pb2.ExportMessageResponse]  # type: ignore[assignment]
+    """Returns the bundle of one message for one node, for people to carry to it."""
+    ImportMessageAnswer: _aio.UnaryUnaryMultiCallable[_message_pb2.ImportMessageAnswerRequest, _message_pb2.ImportMessageAnswerResponse]  # type: ignore[assignment]
+    """Takes a node's answer that people carried back."""
 
 class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     """Takes messages and their approvals, and shows the finished proofs."""
@@ -89,6 +97,22 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_pb2.ListMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.ListMessagesResponse, _abc.Awaitable[_message_pb2.ListMessagesResponse]]:
-        """Returns the messages of the last 90 days, newest first."""
+        """Returns the messages that are kept, newest first."""
+
+    @_abc_1.abstractmethod
+    def ExportMessage(
+        self,
+        request: _message_pb2.ExportMessageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_pb2.ExportMessageResponse, _abc.Awaitable[_message_pb2.ExportMessageResponse]]:
+        """Returns the bundle of one message for one node, for people to carry to it."""
+
+    @_abc_1.abstractmethod
+    def ImportMessageAnswer(
+        self,
+        request: _message_pb2.ImportMessageAnswerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_pb2.ImportMessageAnswerResponse, _abc.Awaitable[_message_pb2.ImportMessageAnswerResponse]]:
+        """Takes a node's answer that people carried back."""
 
 def add_MessageServiceServicer_to_server(servicer: MessageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

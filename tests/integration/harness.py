@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from coordinator import flow
+from coordinator import flow, messages
 from coordinator.asking import take_answer
 from coordinator.chain.embedded import EmbeddedChain
 from coordinator.effects import Hook, no_hook
 from coordinator.followed import Followed
 from coordinator.log_key import SeedKey
 from coordinator.logs import LogPins, Logs
+from coordinator.message_store import find as find_message
 from coordinator.outbox import Link, Outbox
 from coordinator.parts import Parts
 from coordinator.rpc.couriers import Couriers
@@ -256,6 +257,9 @@ class Organisation:
                 answer = await signer.answer(message.bundle.document)
                 link.money_size = signer.state.size
                 try:
+                    if await find_message(self.parts, answer.withdrawal_digest) is not None:
+                        await messages.take_answer(self.parts, parse_answer(answer.to_bytes()), name)
+                        continue
                     await take_answer(self.parts, parse_answer(answer.to_bytes()), name)
                 except CustodyError as error:
                     self.handed.append(f"{name} {error.code}")
