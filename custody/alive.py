@@ -74,7 +74,23 @@ def read_life(signed: Signed) -> Life:
     """
     if signed.kind is not Kind.ALIVE:
         raise MalformedError("STATEMENT_KIND", f"expected a proof of life, found {signed.kind.name}")
-    fields = Fields(decode(signed.raw), "alive")
+    return _read(signed.raw)
+
+
+def read_unsigned(raw: bytes) -> Life:
+    """Return the proof of life whose canonical bytes are `raw`, its sentence not signed yet.
+
+    Raises:
+        MalformedError: a FIELD_ code; ALIVE_SIGNED where there is a signature already.
+    """
+    life = _read(raw)
+    if life.proof:
+        raise MalformedError("ALIVE_SIGNED", "expected a proof of life without its signature")
+    return life
+
+
+def _read(raw: bytes) -> Life:
+    fields = Fields(decode(raw), "alive")
     life = Life(
         genesis=fields.hex("genesis", 32),
         node=fields.name("node"),

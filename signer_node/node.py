@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
-from custody.alive import PATH, Life, breath_of, check_life, proof_of
+from custody.alive import Life, breath_of, check_life, proof_of
 from custody.bundle import Answer, Behind, Bundle, Outcome, parse_bundle, parse_delta, receipt_statement
-from custody.canonical import encode
 from custody.errors import CustodyError, IntegrityError, Refused
 from custody.follow import State, advance
 from custody.held import Held
@@ -19,6 +18,7 @@ from custody.statements import Kind, Signed, sign
 from custody.wallet import ScriptBook
 from custody.withdrawal import read_withdrawal
 from signer_node.backends.port import Backend, BackendRefused
+from signer_node.breath import breath_to_sign
 from signer_node.checking import Checking
 from signer_node.clock import Clock
 from signer_node.effects import Effect, Hook, around, no_hook
@@ -34,20 +34,6 @@ _NO_TXID = bytes(32)
 
 Permission: TypeAlias = Cleared | ClearedMessage
 Confirm = Callable[[Bundle, Permission], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class ClearedBreath:
-    """What a proof of life signs: made here from the fixed sentence, and from nothing that came from outside.
-
-    raw_bundle: the proof without its signature, for a backend that makes the sentence again.
-    """
-
-    digests: tuple[bytes, ...]
-    paths: tuple[tuple[int, int], ...]
-    pubkeys: tuple[bytes, ...]
-    raw_bundle: bytes
-    withdrawal_digest: bytes = bytes(32)
 
 
 def cleared_is_enough(bundle: Bundle, cleared: Permission) -> bool:
@@ -185,10 +171,9 @@ class Node:
         async with self._turn:
             genesis = self._pinned.genesis
             life = Life(genesis.hash, self._pinned.node, self._clock.now(), nonce)
-            breath = breath_of(genesis, life)
-            if breath is None:
+            breath, cleared = breath_of(genesis, life), breath_to_sign(genesis, life)
+            if breath is None or cleared is None:
                 raise IntegrityError("GENESIS_NOT_MINE", f"expected a key of node {life.node} in the genesis")
-            cleared = ClearedBreath((breath.digest,), (PATH,), (breath.pubkey,), encode(life.to_json()))
             (made,) = await self._backend.sign(cleared)
             life = replace(life, proof=proof_of(breath, life, made.signature))
             signed = sign(Kind.ALIVE, life.to_json(), self._identity_seed)

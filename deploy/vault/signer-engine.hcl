@@ -10,6 +10,12 @@ path "keyturn-{{node}}/follow" {
   allowed_parameters  = { "delta" = [] }
   required_parameters = ["delta"]
 }
+# The weekly proof that the key is still there.
+path "keyturn-{{node}}/life" {
+  capabilities        = ["update"]
+  allowed_parameters  = { "life" = [] }
+  required_parameters = ["life"]
+}
 # Health, and the public half of the key.
 path "keyturn-{{node}}/status" {
   capabilities = ["read"]

@@ -24,6 +24,7 @@ from custody.signatures import InputSignature
 from signer_node.backends.port import Access, BackendRefused, BackendState, Cleared, probed
 from signer_node.backends.signing import SIGHASH_ALL, XONLY_BYTES, check_shape
 from signer_node.backends.vault_client import Manner, VaultSession, vault_parts
+from signer_node.breath import ClearedBreath
 from signer_node.seed import Entropy, KeyMaterial
 
 SIGNING = Manner(read_s=15.0)  # the engine judges and signs a hundred inputs in it on a busy machine
@@ -79,7 +80,10 @@ class VaultEngine:
         return signatures
 
     def _ask(self, cleared: Cleared) -> Fields:
-        """Hand over the bundle. What the node cleared had its code typed there, where the rules want one."""
+        """Hand over what was cleared. What the node cleared had its code typed there, where the rules want one."""
+        if isinstance(cleared, ClearedBreath):
+            life = {"life": cleared.raw_bundle.decode()}
+            return Fields(self._session.request("POST", f"{self._mount}/life", life), "engine")
         body: dict[str, Json] = {
             "bundle": cleared.raw_bundle.decode(),
             "confirmed": [cleared.withdrawal_digest.hex()],

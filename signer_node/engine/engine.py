@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from custody.alive import read_unsigned
 from custody.bundle import MAX_BUNDLE_BYTES, MAX_DELTA_BYTES, Behind, Bundle, parse_bundle, parse_delta
 from custody.canonical import Json, decode, encode
 from custody.errors import ConflictError, CustodyError, IntegrityError, MalformedError, NotFoundError, Refused
@@ -19,17 +20,20 @@ from custody.fields import Fields
 from custody.follow import advance
 from custody.genesis import Genesis, check_signed, parse_genesis
 from custody.signatures import InputSignature
-from custody.statements import Signed
+from custody.statements import Kind, Signed
 from custody.wallet import Network, ScriptBook
 from custody.withdrawal import read_withdrawal
 from signer_node.backends.signing import sign_and_drop
+from signer_node.breath import breath_to_sign
 from signer_node.clock import Clock
 from signer_node.engine.memory import Memory, recall, remember
 from signer_node.engine.storage import Parts, Storage, get_parts, put_parts
 from signer_node.judge import Cleared, Judged, Moment, Pinned, judge
+from signer_node.judge_message import ClearedMessage, JudgedMessage, judge_message
 from signer_node.seed import Entropy, KeyMaterial, key_material, new_seed, wipe
 
 SEED, GENESIS = "seed", "genesis"
+MAX_LIFE_GAP_S = 300  # as old as an online node's checkpoint may be
 MAX_GENESIS_BYTES = 4 * 1024 * 1024  # as a node reads: 64 wallets with records and one rules document are under 1 MiB
 Outcome = tuple[InputSignature, ...] | Refused | Behind
 
@@ -180,17 +184,37 @@ class Engine:
             except CustodyError as error:
                 return Refused(error.code, "a bundle", error.message)
             judged = await asyncio.to_thread(self._judge, opened, bundle, frozenset(confirmed))
-            cleared = judged.outcome if isinstance(judged.outcome, Cleared) else None
+            cleared = judged.outcome if isinstance(judged.outcome, Cleared | ClearedMessage) else None
             await self._remember(opened, remember(self._storage, opened.memory, bundle.log, judged.state, cleared))
-            if not isinstance(judged.outcome, Cleared):
+            if isinstance(judged.outcome, Refused | Behind):
                 return judged.outcome
             seed = await self._seed()
             return await asyncio.to_thread(sign_and_drop, lambda: seed, opened.network, judged.outcome)
 
-    def _judge(self, opened: _Open, bundle: Bundle, confirmed: frozenset[bytes]) -> Judged:
+    async def breathe(self, raw: bytes) -> Outcome:
+        """Return the signature of a proof of life: the one sentence that needs no entry in the log.
+
+        Args:
+            raw: the proof without its signature; genesis, node and time must be this engine's own.
+        """
+        async with self._turn:
+            opened = await self._opened()
+            life = read_unsigned(raw)
+            if (life.genesis, life.node) != (opened.pinned.genesis.hash, opened.pinned.node):
+                return Refused("ALIVE_OTHER", f"node {opened.pinned.node} of my genesis", life.node)
+            if abs(life.at - self._clock.now()) > MAX_LIFE_GAP_S:  # one for next year would say that a dead key lives
+                return Refused("ALIVE_TIME", f"within {MAX_LIFE_GAP_S} s of my clock", str(life.at))
+            cleared = breath_to_sign(opened.pinned.genesis, life)
+            if cleared is None:
+                return Refused("ALIVE_OTHER", "a node of this genesis that holds a key", life.node)
+            seed = await self._seed()
+            return await asyncio.to_thread(sign_and_drop, lambda: seed, opened.network, cleared)
+
+    def _judge(self, opened: _Open, bundle: Bundle, confirmed: frozenset[bytes]) -> Judged | JudgedMessage:
         memory = opened.memory
-        moment = Moment(self._clock.now(), memory.high_water)
-        book = _book(opened, bundle)
+        moment, book = Moment(self._clock.now(), memory.high_water), _book(opened, bundle)
+        if bundle.withdrawal.kind is Kind.MESSAGE:
+            return judge_message(bundle, opened.pinned, memory.state, moment, book, (), confirmed)
         return judge(bundle, opened.pinned, memory.state, moment, memory.signed, book, (), confirmed)
 
     async def _remember(self, opened: _Open, writing: Coroutine[Any, Any, Memory]) -> None:

@@ -19,8 +19,9 @@ from signer_node.engine.storage import MAX_ENTRY_BYTES, Parts, Storage, get_part
 from signer_node.followed import accepted
 from signer_node.journal import own_from_fields, own_to_json
 from signer_node.judge import Cleared
+from signer_node.judge_message import ClearedMessage
 
-SEGMENT_BYTES = 64 * 1024  # rewritten at each append, so small; a year of one payment an hour is about 500 of them
+SEGMENT_BYTES = 64 * 1024  # rewritten whole at each append, and yet few of them to read at a restart
 HIGH_WATER = "high_water"
 
 
@@ -62,20 +63,26 @@ async def recall(storage: Storage, genesis: Genesis) -> Memory:
 
 
 async def remember(
-    storage: Storage, memory: Memory, log: LogPart, state: State, cleared: Cleared | None = None
+    storage: Storage,
+    memory: Memory,
+    log: LogPart,
+    state: State,
+    cleared: Cleared | ClearedMessage | None = None,
 ) -> Memory:
     """Make durable that the engine moved on to `state` by the entries of `log`, and is about to sign `cleared`.
 
-    A repeat of what was signed before only moves the high-water mark; where nothing is new, nothing is written.
+    A message, which spends nothing, and a repeat of what was signed before only move the high-water mark; where nothing
+    is new, nothing is written.
     """
     record: dict[str, Json] = {}
     if state.size > memory.state.size:
         record["log"] = accepted(log, memory.state.size).to_json()
-    own = None if cleared is None or memory.has(cleared) else cleared
+    own = cleared if isinstance(cleared, Cleared) and not memory.has(cleared) else None
     high_water = memory.high_water if cleared is None else max(memory.high_water, cleared.lo)
     if own is not None:
-        record |= {"signed": own_to_json(own), HIGH_WATER: high_water}
+        record["signed"] = own_to_json(own)
     if record:
+        record[HIGH_WATER] = high_water
         memory = await _appended(storage, memory, record)
     elif high_water > memory.high_water:
         await storage.put(HIGH_WATER, encode({HIGH_WATER: high_water}))
@@ -105,7 +112,7 @@ async def _replayed(storage: Storage, memory: Memory, line: bytes) -> Memory:
         state = advance(state, log.from_size(state.size), log.by_digest(), log.note)
     if fields.has("signed"):
         signed = (*signed, own_from_fields(fields.fields("signed")))
-        high_water = max(high_water, fields.time(HIGH_WATER))
+    high_water = max(high_water, fields.time(HIGH_WATER))
     fields.done()
     return replace(memory, state=state, signed=signed, high_water=high_water)
 

@@ -8,6 +8,7 @@
 | genesis | update | keysmith | pin the genesis, once |
 | follow | update | signer | follow cosigned entries of the money log |
 | sign | update | signer | judge a bundle; signatures, a refusal, or how far behind the engine is |
+| life | update | signer | sign the fixed sentence of a proof of life |
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from custody.canonical import Json
 from custody.errors import MalformedError, Refused
 from custody.fields import Fields
 from custody.wallet import Network
-from signer_node.engine.engine import MAX_GENESIS_BYTES, Birth, Engine
+from signer_node.engine.engine import MAX_GENESIS_BYTES, Birth, Engine, Outcome
 from signer_node.engine.version import VERSION
 from signer_node.seed import KeyMaterial
 
+MAX_LIFE_CHARS = 1_024  # five short fields
 MAX_CONFIRMED = 16  # one is enough: that of the bundle
 
 
@@ -99,7 +101,16 @@ async def _sign(engine: Engine, fields: Fields) -> Json:
     confirmed = fields.items("confirmed", MAX_CONFIRMED) if fields.has("confirmed") else ()
     fields.done()
     digests = [Fields({"digest": item}, "confirmed").hex("digest", 32) for item in confirmed]
-    outcome = await engine.sign(raw, digests)
+    return _told(await engine.sign(raw, digests))
+
+
+async def _breathe(engine: Engine, fields: Fields) -> Json:
+    raw = _bytes(fields, "life", MAX_LIFE_CHARS)
+    fields.done()
+    return _told(await engine.breathe(raw))
+
+
+def _told(outcome: Outcome) -> Json:
     if isinstance(outcome, Refused):
         return {"refused": {"code": outcome.code, "expected": outcome.expected, "found": outcome.found}}
     if isinstance(outcome, Behind):
@@ -126,4 +137,5 @@ PATHS: dict[tuple[str, str], Callable[[Engine, Fields], Awaitable[Json]]] = {
     ("update", "genesis"): _pin,
     ("update", "follow"): _follow,
     ("update", "sign"): _sign,
+    ("update", "life"): _breathe,
 }

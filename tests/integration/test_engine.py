@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import pytest
 import requests
 
+from custody import curve
+from custody.alive import Life
 from custody.bundle import Bundle
 from custody.errors import ConflictError, CustodyError, UnavailableError
 from custody.follow import advance, start
@@ -26,6 +28,7 @@ from deploy.engine import COMMAND, engine_mount
 from deploy.openbao import Server
 from signer_node.backends import make_key, open_backend, pin_genesis
 from signer_node.backends.port import Backend, BackendRefused, State
+from signer_node.breath import breath_to_sign
 from signer_node.followed import Followed, followed_since
 from tests.fakes.engine_file import engine_script
 from tests.fakes.engine_processes import engine_pids, signal_engines, wait_until_gone
@@ -212,6 +215,17 @@ async def test_sign_when_the_snapshot_was_restored_waits_for_the_history_and_the
     assert await told.sign(today.judged(arrived(spend.bundle(index)))) == before
 
 
+async def test_sign_when_asked_for_a_proof_of_life_gives_the_sentence_signed(vault: Vault) -> None:
+    """By the same way as a bundle, and without one."""
+    life = Life(vault.today.genesis.hash, "alpha", int(time.time()), bytes(16))
+    breath = breath_to_sign(vault.today.genesis, life)
+    assert breath is not None
+
+    (made,) = await vault.open().sign(breath)
+
+    assert curve.ecdsa_verify(breath.pubkeys[0], breath.digests[0], made.signature[:-1])
+
+
 async def test_pin_when_another_genesis_comes_later_is_refused(vault: Vault) -> None:
     """Also to the keysmith's own token; the first one stays."""
     other = genesis_of_today(threshold=3)
@@ -246,8 +260,24 @@ async def test_sign_when_the_node_was_taken_over_is_refused_by_the_judge_inside(
 
 
 TOKENS = {
-    "signer": {"key": False, "genesis": False, "sign": True, "follow": True, "status": True, "other": False},
-    "keysmith": {"key": True, "genesis": True, "sign": False, "follow": False, "status": True, "other": False},
+    "signer": {
+        "key": False,
+        "genesis": False,
+        "sign": True,
+        "follow": True,
+        "life": True,
+        "status": True,
+        "other": False,
+    },
+    "keysmith": {
+        "key": True,
+        "genesis": True,
+        "sign": False,
+        "follow": False,
+        "life": False,
+        "status": True,
+        "other": False,
+    },
 }
 
 
@@ -261,6 +291,7 @@ def test_token_of_a_job_then_reaches_its_own_paths_only(vault: Vault, job: str) 
         "genesis": ("POST", f"{mount}/genesis", {"genesis": "{}", "hash": "00" * 32}),
         "sign": ("POST", f"{mount}/sign", {"bundle": "{}"}),
         "follow": ("POST", f"{mount}/follow", {"delta": "{}"}),
+        "life": ("POST", f"{mount}/life", {"life": "{}"}),
         "status": ("GET", f"{mount}/status", None),
         "other": ("GET", f"{engine_mount('other')}/status", None),
     }

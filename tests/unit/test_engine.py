@@ -8,8 +8,12 @@ from dataclasses import replace
 
 import pytest
 
+from custody import curve
+from custody.alive import Life, breath_of
 from custody.bundle import Behind, Bundle, Delta, LogPart
+from custody.canonical import encode
 from custody.errors import ConflictError, CustodyError, IntegrityError, MalformedError, NotFoundError, Refused
+from custody.genesis import Genesis
 from custody.signatures import InputSignature
 from custody.wallet import Network
 from signer_node.engine import memory as memory_module
@@ -17,7 +21,8 @@ from signer_node.engine.engine import Birth, Engine
 from signer_node.engine.storage import MAX_ENTRY_BYTES, ReadOnlyError, get_parts, put_parts
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine_storage import MemoryStorage
-from tests.fakes.rules import NOW
+from tests.fakes.rules import DAY, NOW, PAY
+from tests.unit.test_judge_message import SPEAK, bundle_of, message, spend
 from tests.world import Spend, World, bitcoin_seed, make_genesis
 
 SEED = bytes(bitcoin_seed("alpha"))
@@ -30,11 +35,11 @@ def engine_over(storage: MemoryStorage, now: int = NOW, seed: bytes = SEED) -> E
     return Engine(storage, FakeClock(now), lambda size: seed[:size])
 
 
-async def pinned_over(storage: MemoryStorage) -> Engine:
-    """Return an engine with a seed and GENESIS."""
+async def pinned_over(storage: MemoryStorage, genesis: Genesis = GENESIS) -> Engine:
+    """Return an engine with a seed and `genesis`."""
     engine = engine_over(storage)
     await engine.bear(BIRTH)
-    await engine.pin(GENESIS.signed.to_bytes(), GENESIS.hash)
+    await engine.pin(genesis.signed.to_bytes(), genesis.hash)
     return engine
 
 
@@ -203,6 +208,51 @@ async def test_sign_when_given_no_bundle_is_refused(raw: bytes) -> None:
     engine = await pinned_over(MemoryStorage())
 
     assert isinstance(await engine.sign(raw), Refused)
+
+
+async def test_sign_when_a_message_holds_gives_what_a_node_signs_and_counts_nothing() -> None:
+    """BIP-322 messages are judged inside too; only the time that one was judged at is kept."""
+    genesis = make_genesis(PAY, SPEAK)
+    storage, world = MemoryStorage(), World(genesis)
+    engine = await pinned_over(storage, genesis)
+    said = message(genesis)
+    bundle = bundle_of(world, said, ())
+
+    outcome = await engine.sign(bundle.to_bytes())
+    lie = await engine.sign(replace(bundle, release_index=bundle.release_index + 1).to_bytes())
+
+    assert isinstance(outcome, tuple)
+    assert spend(said, genesis).accept(outcome).rejected == ()
+    assert isinstance(lie, Refused)
+    memory = await memory_module.recall(storage, genesis)
+    assert (memory.signed, memory.high_water) == ((), NOW)
+
+
+LIVES: dict[str, tuple[Callable[[Life], Life], str]] = {
+    "mine": (lambda life: life, "OK"),
+    "another_nodes": (lambda life: replace(life, node="beta"), "ALIVE_OTHER"),
+    "another_genesis": (lambda life: replace(life, genesis=bytes(32)), "ALIVE_OTHER"),
+    "of_next_year": (lambda life: replace(life, at=NOW + 365 * DAY), "ALIVE_TIME"),
+    "of_last_week": (lambda life: replace(life, at=NOW - 7 * DAY), "ALIVE_TIME"),
+}
+
+
+@pytest.mark.parametrize("lie", LIVES)
+async def test_breathe_when_asked_signs_its_own_sentence_of_now_and_no_other(lie: str) -> None:
+    """The sentence is made inside, from four fields; nobody stores up proofs for later."""
+    change, code = LIVES[lie]
+    engine = await pinned_over(MemoryStorage())
+    life = change(Life(GENESIS.hash, "alpha", NOW, bytes(16)))
+
+    outcome = await engine.breathe(encode(life.to_json()))
+
+    if isinstance(outcome, tuple):
+        breath = breath_of(GENESIS, life)
+        assert breath is not None
+        assert (code, curve.ecdsa_verify(breath.pubkey, breath.digest, outcome[0].signature[:-1])) == ("OK", True)
+    else:
+        assert isinstance(outcome, Refused)
+        assert outcome.code == code
 
 
 async def test_sign_when_the_seed_was_exchanged_signs_nothing() -> None:
