@@ -23,7 +23,7 @@ from custody.genesis import Genesis
 from custody.signatures import InputSignature
 from signer_node.backends.port import Access, BackendRefused, BackendState, Cleared, probed
 from signer_node.backends.signing import SIGHASH_ALL, XONLY_BYTES, check_shape
-from signer_node.backends.vault_client import Manner, VaultSession, vault_parts
+from signer_node.backends.vault_client import PROBE, Manner, VaultSession, vault_parts
 from signer_node.breath import ClearedBreath
 from signer_node.seed import Entropy, KeyMaterial
 
@@ -94,12 +94,12 @@ class VaultEngine:
         if self._access.history is None:
             raise UnavailableError("ENGINE_BEHIND", f"expected history from entry {size} on for the engine")
         for delta in self._access.history(size):
-            self._session.request("POST", f"{self._mount}/follow", {"delta": delta.decode()})
+            self._session.request("POST", f"{self._mount}/follow", {"delta": delta.decode()}, SIGNING)
 
     def _probe(self) -> None:
         self._session.check()
         try:  # the server is well: what fails from here on is the engine
-            status = Fields(self._session.request("GET", f"{self._mount}/status"), "status")
+            status = Fields(self._session.request("GET", f"{self._mount}/status", manner=PROBE), "status")
         except UnavailableError as error:
             if error.code != "VAULT_UNREACHABLE":
                 raise
