@@ -28,8 +28,8 @@ from custody.errors import Refused
 from custody.facts import Facts
 from custody.release import release_of
 from custody.transaction import OutPoint
+from signer_node.medium import read_carried, write_carried
 from signer_node.node import Node
-from signer_node.offline import read_carried, write_carried
 from tests.fakes.rules import PAY, rule
 from tests.integration.harness import Organisation, close, genesis_of, open_node, organise
 from tests.world import LOG_SEED, WITNESS_SEED, World, approval, signed_by_initiator

@@ -20,9 +20,9 @@ from pathlib import Path
 from console.files import read_file, write_new
 from custody.bundle import MAX_BUNDLE_BYTES
 from custody.errors import MalformedError, UnavailableError
-from custody.frames import FrameKind, Frames, Parcel, ParcelKind, frames_of, pictures
+from custody.frames import FrameKind, Frames, Parcel, ParcelKind, frames_of, pictures, sizes
 
-SIZES = {"small": pictures.SMALL, "medium": pictures.MEDIUM, "large": pictures.LARGE}
+SIZES = {"small": sizes.SMALL, "medium": sizes.MEDIUM, "large": sizes.LARGE}
 CAPTURE_SECONDS = 600  # ten minutes of holding a screen before a camera; then it is a file's turn
 MAX_PICTURES = 5_000  # in one folder
 _CHUNK_BYTES = 64 * 1024
@@ -38,7 +38,7 @@ class Carriers:
     gif: Path | None = None
     show: bool = False
     kind: FrameKind = FrameKind.BBQR
-    version: int = pictures.MEDIUM
+    version: int = sizes.MEDIUM
 
     def check(self) -> None:
         """Raise MalformedError CARRIER where there is none, or no terminal to show frames on."""
@@ -65,12 +65,12 @@ def hand_out(parcel: Parcel, carriers: Carriers, file: bytes | None = None) -> l
         write_new(carriers.out, parcel.content if file is None else file)
         written.append(str(carriers.out))
     if carriers.folder or carriers.gif:
-        frames = frames_of(parcel, carriers.kind, pictures.frame_chars(carriers.version))
+        frames = frames_of(parcel, carriers.kind, sizes.frame_chars(carriers.version))
         written += _draw(frames, carriers)
     if carriers.show:
         size = shutil.get_terminal_size()
-        version = pictures.version_for(size.columns, size.lines - 1)
-        show(frames_of(parcel, carriers.kind, pictures.frame_chars(version)), version)
+        version = sizes.version_for(size.columns, size.lines - 1)
+        show(frames_of(parcel, carriers.kind, sizes.frame_chars(version)), version)
     return written
 
 
@@ -100,7 +100,7 @@ def show(frames: Frames, version: int) -> None:
             lines = "\r\n".join(pictures.terminal(text, version))
             sys.stdout.write(f"{_HOME}{lines}\r\nframe {number}, {frames.count} are needed; any key ends")
             sys.stdout.flush()
-            if select.select([keys], [], [], pictures.FRAME_MILLISECONDS / 1000)[0]:
+            if select.select([keys], [], [], sizes.FRAME_MILLISECONDS / 1000)[0]:
                 os.read(keys, 64)
                 return
     finally:

@@ -12,17 +12,17 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from custody.bundle import summary_of
 from custody.canonical import encode
 from custody.curve import require_native
-from custody.errors import CustodyError, MalformedError, Refused
+from custody.errors import CustodyError, MalformedError
 from custody.fields import parse_hex
 from custody.genesis import Genesis
 from custody.words import word_rows, words
-from signer_node import ceremony, ceremony_commands, later_wallet, offline
+from signer_node import ceremony, ceremony_commands, later_wallet, offline, offline_commands
 from signer_node.clock import SystemClock
 from signer_node.config import NodeConfig, load_config
 from signer_node.followed import Followed
+from signer_node.medium import write_carried
 from signer_node.seed import forbid_core_dumps
 from signer_node.typed import Typed
 
@@ -62,15 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     pin = command("pin", _pin, "pin a genesis on this node for ever")
     pin.add_argument("hash", help="as compared between machines: 64 hex digits, or the twelve words in quotes")
     pin.add_argument("genesis", type=Path)
-    sign = command("offline", _offline, "answer one bundle from a file into a file")
-    sign.add_argument("bundle", type=Path)
-    sign.add_argument("--out", type=Path, required=True)
-    sign.add_argument("--yes", action="store_true", help="sign what the rules allow without asking the operator")
+    offline_commands.add(command, _print)
     confirm = command("confirm", _confirm, "type the code of a withdrawal that rules want confirmed at this machine")
     confirm.add_argument("withdrawal", help="its digest: 64 hex digits")
     confirm.add_argument("code", help="the six digits that `keyturn policy code` shows for this node")
-    delta = command("delta", _delta, "follow the log entries in a delta file")
-    delta.add_argument("delta", type=Path)
     exported = command("export-log", _export_log, "write all that this node followed, for a coordinator that lost it")
     exported.add_argument("--out", type=Path, required=True)
     command("state", _state, "print what this node has followed")
@@ -89,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 def _record(args: argparse.Namespace) -> int:
     config = load_config(args.config)
     signed = asyncio.run(ceremony.make_record(config, SystemClock().now()))
-    offline.write_carried(args.out, signed.to_bytes())
+    write_carried(args.out, signed.to_bytes())
     return _print({"node": config.name, "record": signed.digest.hex(), "words": " ".join(words(signed.digest))})
 
 
@@ -97,7 +92,7 @@ def _endorse(args: argparse.Namespace) -> int:
     config, genesis = load_config(args.config), ceremony.read_genesis_file(args.genesis)
     _show(genesis)
     endorsement = asyncio.run(ceremony.sign_genesis(config, genesis))
-    offline.write_carried(args.out, encode(endorsement.to_json()))
+    write_carried(args.out, encode(endorsement.to_json()))
     return _print(_genesis_json(config, genesis))
 
 
@@ -117,14 +112,6 @@ def _typed_hash(typed: str, genesis: Genesis) -> bytes:
     return genesis.hash
 
 
-def _offline(args: argparse.Namespace) -> int:
-    config = load_config(args.config)
-    node = offline.open_node(config, SystemClock(), ask=None if args.yes else _ask)
-    answer = asyncio.run(offline.answer_file(node, args.bundle, args.out))
-    _print(summary_of(answer))
-    return REFUSED if isinstance(answer.outcome, Refused) else DONE
-
-
 def _confirm(args: argparse.Namespace) -> int:
     config = load_config(args.config)
     digest = parse_hex(args.withdrawal.strip(), "withdrawal", 32)
@@ -135,22 +122,11 @@ def _confirm(args: argparse.Namespace) -> int:
     return _print({"node": config.name, "confirmed": digest.hex()})
 
 
-def _ask(page: str) -> bool:
-    print(page, file=sys.stderr)
-    print("\nType SIGN to sign this, anything else to refuse: ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip() == "SIGN"
-
-
-def _delta(args: argparse.Namespace) -> int:
-    node = offline.open_node(load_config(args.config), SystemClock())
-    return _print({"size": asyncio.run(node.take_delta(offline.read_carried(args.delta)))})
-
-
 def _export_log(args: argparse.Namespace) -> int:
     config = load_config(args.config)
     genesis = ceremony.pinned(config).genesis
     followed = Followed(config.state / ceremony.FOLLOWED_FILE, genesis)
-    offline.write_carried(args.out, followed.deltas())
+    write_carried(args.out, followed.deltas())
     return _print({"node": config.name, "size": followed.state.size})
 
 

@@ -15,7 +15,8 @@ from custody.words import words
 from signer_node import guided, recovery
 from signer_node.clock import SystemClock
 from signer_node.config import load_config
-from signer_node.offline import open_node, write_carried
+from signer_node.medium import write_carried
+from signer_node.offline import open_node
 from signer_node.recovery import Place
 from signer_node.terminal import RealTerminal
 

@@ -11,7 +11,7 @@ from custody.fields import check_name
 from signer_node import shares
 from signer_node.backends.private_file import read_private
 from signer_node.config import NodeConfig
-from signer_node.offline import read_carried
+from signer_node.medium import read_carried
 from signer_node.records import write_once
 from signer_node.sealed_backup import open_age, open_passphrase, seal_age, seal_passphrase
 from signer_node.secret import Secret, read_text, secret_of_words

@@ -17,9 +17,9 @@ from custody.genesis import Genesis, GenesisWallet, check_ceremony, node_identit
 from custody.later_wallet import read_later_wallet
 from custody.statements import Endorsement, Kind, Signed, endorse
 from custody.words import word_rows, words
-from signer_node import offline
 from signer_node.ceremony import WALLETS_DIRECTORY, check_mine, identity_seed, pinned, read_wallet_file
 from signer_node.config import NodeConfig, load_config
+from signer_node.medium import write_carried
 from signer_node.records import write_once
 
 
@@ -89,7 +89,7 @@ def add(
 def _endorse(args: argparse.Namespace, say: Callable[[Mapping[str, object]], int]) -> int:
     config, signed = load_config(args.config), read_wallet_file(args.wallet)
     found = _show(config, signed)
-    offline.write_carried(args.out, encode(asyncio.run(sign_wallet(config, signed)).to_json()))
+    write_carried(args.out, encode(asyncio.run(sign_wallet(config, signed)).to_json()))
     return say(found)
 
 

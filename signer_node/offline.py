@@ -1,14 +1,14 @@
-"""The file courier of an air-gapped node: bundles and deltas in, answers out. Needs no grpc, hvac or web package."""
+"""The couriers of an air-gapped node: bundles and deltas in, answers out. Needs no grpc, hvac or web package."""
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from custody.bundle import MAX_BUNDLE_BYTES, Answer, Bundle
-from custody.errors import MalformedError
+from custody.bundle import Answer, Bundle
+from custody.errors import Refused
+from custody.held import with_held
+from custody.wallet import ScriptBook
 from signer_node.backends import open_backend
 from signer_node.backends.port import Backend
 from signer_node.ceremony import FOLLOWED_FILE, access_of, identity_seed, pinned
@@ -16,14 +16,17 @@ from signer_node.clock import Clock
 from signer_node.config import NodeConfig
 from signer_node.effects import Effect, Hook, around, no_hook
 from signer_node.followed import Followed
+from signer_node.handovers import Handovers, Way
 from signer_node.inbox import Inbox
 from signer_node.journal import Journal
+from signer_node.judge import Moment, prove
 from signer_node.judge_message import ClearedMessage
+from signer_node.medium import Carriers, give, read_document
 from signer_node.node import Node, Permission, cleared_is_enough
-from signer_node.review import review, review_message
+from signer_node.review import Page, review, review_message
 from signer_node.typed import Typed
 
-Ask = Callable[[str], bool]
+Ask = Callable[[Page], bool]
 
 
 def open_backend_of(config: NodeConfig) -> Backend:
@@ -51,72 +54,77 @@ def open_node(
     """
     me = pinned(config)
     followed = Followed(config.state / FOLLOWED_FILE, me.genesis)
+    journal = Journal(config.state / "journal.log", me.genesis.hash)
+    held_here = inbox or Inbox(config.state)
 
     def confirm(bundle: Bundle, cleared: Permission) -> bool:
+        """Ask the operator, over the same facts that were judged a moment ago."""
+        now = clock.now()
         if ask is None:
             return False
         if isinstance(cleared, ClearedMessage):
-            return ask(review_message(bundle, followed.state, cleared.message))
-        return ask(review(bundle, followed.state, cleared.release))
+            return ask(review_message(bundle, followed.state, cleared.message, now))
+        wallet = me.genesis.wallet(cleared.release.wallet_id)
+        if wallet is None:
+            return False
+        state, moment = with_held(followed.state, held_here.held), Moment(now, journal.high_water)
+        case = prove(bundle, me, state, moment, journal.signed, ScriptBook(wallet.wallet))
+        return not isinstance(case, Refused) and ask(review(case, now))
 
     return Node(
         pinned=me,
         identity_seed=identity_seed(config),
         followed=followed,
-        journal=Journal(config.state / "journal.log", me.genesis.hash),
+        journal=journal,
         backend=backend or open_backend_of(config),
         clock=clock,
         confirm=cleared_is_enough if ask is None else confirm,
         hook=hook,
-        inbox=inbox or Inbox(config.state),
+        inbox=held_here,
         typed=Typed(config.state / "confirmed"),
     )
 
 
-async def answer_file(node: Node, bundle_path: Path, answer_path: Path, hook: Hook = no_hook) -> Answer:
-    """Answer the bundle in `bundle_path` into `answer_path` and return the answer; `hook` is called around the writing.
+def no_code(digest: bytes) -> bool:
+    """Return False: nobody is here to type a code."""
+    return False
+
+
+async def answer_document(
+    node: Node,
+    raw: bytes,
+    carriers: Carriers,
+    handovers: Handovers,
+    hook: Hook = no_hook,
+    code: Callable[[bytes], bool] = no_code,
+) -> Answer:
+    """Answer the bundle `raw` onto `carriers` and return the answer.
+
+    Args:
+        node: from `open_node`.
+        raw: the bundle's bytes.
+        carriers: what the answer leaves on.
+        handovers: where both are recorded.
+        hook: called around the writing.
+        code: where rules want a code typed here, asked with the withdrawal's digest; says whether it was.
 
     Raises:
-        CustodyError: nothing was written.
+        CustodyError: nothing was given.
     """
-    answer = await node.answer(read_carried(bundle_path))
+    handovers.note(Way.TAKEN, "bundle", raw)
+    answer = await node.answer(raw)
+    lacks_code = isinstance(answer.outcome, Refused) and answer.outcome.code == "LOCAL_CONF_MISSING"
+    if lacks_code and code(answer.withdrawal_digest):
+        answer = await node.answer(raw)
+    content = answer.to_bytes()
+    handovers.note(Way.GIVEN, "answer", content)
     with around(hook, Effect.ANSWER):
-        write_carried(answer_path, answer.to_bytes())
+        give(content, carriers)
     return answer
 
 
-def read_carried(path: Path) -> bytes:
-    """Return a file from a foreign medium: opened once, no link followed, size first (ATK-118).
-
-    Raises:
-        MalformedError: FILE_REFUSED.
-    """
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not hang us
-    except OSError as error:
-        raise MalformedError("FILE_REFUSED", f"{path.name}: {error.strerror}") from error
-    found = os.fstat(handle)
-    if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BUNDLE_BYTES:
-        os.close(handle)
-        raise MalformedError("FILE_REFUSED", f"{path.name}: expected a file of at most {MAX_BUNDLE_BYTES} bytes")
-    with os.fdopen(handle, "rb") as file:
-        return file.read(MAX_BUNDLE_BYTES + 1)
-
-
-def write_carried(path: Path, content: bytes) -> None:
-    """Write `content` to a foreign medium, whole and flushed, under its own name only when it is complete.
-
-    Raises:
-        MalformedError: FILE_REFUSED: the medium cannot be written, or holds a link where the file would stand.
-    """
-    partial = path.with_name(path.name + ".partial")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        handle = os.open(partial, flags, 0o644)  # public: what leaves here is signatures
-    except OSError as error:
-        raise MalformedError("FILE_REFUSED", f"{partial.name}: {error.strerror}") from error
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+async def answer_file(
+    node: Node, bundle_path: Path, answer_path: Path, handovers: Handovers, hook: Hook = no_hook
+) -> Answer:
+    """Answer the bundle in `bundle_path` into `answer_path`, as `answer_document`."""
+    return await answer_document(node, read_document(bundle_path), Carriers(file=answer_path), handovers, hook)

@@ -16,7 +16,7 @@ from signer_node.config import NodeConfig
 from signer_node.copies import read_copy
 from signer_node.guided import keep
 from signer_node.making import Progress, load_progress, place_of, require_progress
-from signer_node.offline import read_carried
+from signer_node.medium import read_carried
 from signer_node.secret import check_fingerprint
 from signer_node.terminal import Terminal
 

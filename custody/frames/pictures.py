@@ -15,32 +15,18 @@ from PIL import Image
 
 from custody.errors import MalformedError
 from custody.frames.parcel import Joiner, Parcel
+from custody.frames.sizes import FRAME_MILLISECONDS, TERMINAL_QUIET
 
 MAX_PICTURE_BYTES = 16 * 1024 * 1024  # a large photograph
 MAX_PICTURE_PIXELS = 32 * 1024 * 1024  # a camera of 32 megapixels; unpacked 96 MiB
 MAX_ANIMATION_FRAMES = 4_000  # twice what a fountain may have fragments
-FRAME_MILLISECONDS = 250  # four a second: what phone cameras and devices follow
-SMALL, MEDIUM, LARGE = 6, 15, 27  # versions of QR: a terminal of 80 x 24, a phone's camera, a good camera
 _JPEG_BEGIN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _MAGIC = (b"\x89PNG", b"GIF8", _JPEG_BEGIN, b"P4", b"P5", b"P6", b"BM")
 _FORMATS = ("PNG", "GIF", "JPEG", "PPM", "BMP", "WEBP")
 _QR = zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode)
 _QUIET_MODULES = 4  # ISO/IEC 18004: the white margin
-_TERMINAL_QUIET = 2  # on a terminal, whose cells around it are one colour already
 _BLACK_ON_WHITE, _PLAIN = "\x1b[38;2;0;0;0;48;2;255;255;255m", "\x1b[0m"
 _HALVES = {(False, False): " ", (True, False): "\N{UPPER HALF BLOCK}", (False, True): "\N{LOWER HALF BLOCK}"}
-_ALPHANUMERIC_LOW_CAPACITY = {SMALL: 195, 10: 395, MEDIUM: 758, 20: 1249, LARGE: 2132}
-
-
-def frame_chars(version: int) -> int:
-    """Return how many characters a QR of `version` holds, at the lowest level of correction: frames come again."""
-    return _ALPHANUMERIC_LOW_CAPACITY[version]
-
-
-def version_for(columns: int, rows: int) -> int:
-    """Return the largest version that a terminal of `columns` x `rows` shows, SMALL where even that does not fit."""
-    fitting = [v for v in _ALPHANUMERIC_LOW_CAPACITY if _side(v) <= columns and -(-_side(v) // 2) <= rows]
-    return max(fitting, default=SMALL)
 
 
 def png(frame: str, version: int | None = None, scale: int = 4) -> bytes:
@@ -66,7 +52,7 @@ def gif(frames: Sequence[str], version: int | None = None, scale: int = 4) -> by
 
 def terminal(frame: str, version: int | None = None) -> tuple[str, ...]:
     """Return one frame as lines of half blocks, black on white whatever the terminal's colours are."""
-    modules = _modules(frame, version, _TERMINAL_QUIET)
+    modules = _modules(frame, version, TERMINAL_QUIET)
     if len(modules) % 2:
         modules.append([False] * len(modules[0]))
     return tuple(
@@ -182,7 +168,3 @@ def _picture(frame: str, version: int | None, scale: int) -> Image.Image:
     pixels = bytes(0 if dark else 255 for row in modules for dark in row)
     image = Image.frombytes("L", (side, side), pixels)
     return image.resize((side * scale, side * scale), Image.Resampling.NEAREST).convert("1")
-
-
-def _side(version: int) -> int:
-    return 17 + 4 * version + 2 * _TERMINAL_QUIET

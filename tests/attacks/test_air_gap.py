@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from itertools import islice
@@ -13,11 +14,13 @@ from PIL import Image
 
 from coordinator.rpc.couriers import Couriers
 from coordinator.session import Stage
+from custody.bundle import MAX_BUNDLE_BYTES
 from custody.canonical import Json, encode
 from custody.errors import CustodyError, MalformedError
 from custody.frames import FrameKind, Joiner, Parcel, ParcelKind, bbqr, bytewords, cbor, frames_of, pictures, ur
 from custody.statements import Kind, sign
 from custody.v1 import courier_pb2
+from signer_node.medium import Carriers, give, read_carried, read_document, write_carried
 from tests.fakes.rules import seed_of
 from tests.integration.harness import OPERATOR, Organisation, close, genesis_of, organise
 
@@ -183,6 +186,75 @@ def answer_document(raw: bytes) -> dict[str, Json]:
     found = decode(raw)
     assert isinstance(found, dict)
     return found
+
+
+def odd_files(medium: Path) -> dict[str, Path]:
+    """Return what a hostile medium could hold in place of a bundle."""
+    whole = medium / "whole"
+    whole.write_bytes(b"{}")
+    link, pipe, folder, large = (medium / name for name in ("link", "pipe", "folder", "large"))
+    link.symlink_to(whole)
+    os.mkfifo(pipe)
+    folder.mkdir()
+    with large.open("wb") as file:
+        file.truncate(MAX_BUNDLE_BYTES + 1)
+    return {"link": link, "pipe": pipe, "folder": folder, "large": large, "absent": medium / "absent"}
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "large", "absent"])
+def test_atk_118_file_that_is_no_small_regular_file_then_is_refused(kind: str, tmp_path: Path) -> None:
+    """Links, pipes that would hang, directories and giants on a foreign medium are refused before they are read."""
+    with pytest.raises(MalformedError) as refused:
+        read_carried(odd_files(tmp_path)[kind])
+
+    assert refused.value.code == "FILE_REFUSED"
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_atk_118_medium_with_a_trap_where_the_answer_goes_then_is_refused(kind: str, tmp_path: Path) -> None:
+    """A link planted under the answer's name does not make the node overwrite a file of its own."""
+    own = tmp_path / "own"
+    own.write_bytes(b"keep me")
+    trap = tmp_path / "answer.partial"
+    if kind == "link":
+        trap.symlink_to(own)
+    elif kind == "pipe":
+        os.mkfifo(trap)
+    else:
+        trap.mkdir()
+
+    with pytest.raises(MalformedError) as refused:
+        write_carried(tmp_path / "answer", b"answer")
+
+    assert refused.value.code == "FILE_REFUSED"
+    assert own.read_bytes() == b"keep me"
+
+
+@pytest.mark.timeout(60)
+def test_atk_118_folder_with_traps_then_gives_its_pictures_alone(tmp_path: Path) -> None:
+    """Links, pipes, directories and odd names between the frames are left alone; frames behind a link do not count."""
+    sent = Parcel(ParcelKind.DOCUMENT, b"mine" * 200)
+    folder, elsewhere = tmp_path / "frames", tmp_path / "elsewhere"
+    give(sent.content, Carriers(folder=folder))
+    give(b"other", Carriers(folder=elsewhere))
+    os.mkfifo(folder / "a-pipe.png")
+    (folder / "b-link.png").symlink_to(elsewhere / "frame-0001.png")
+    (folder / "c-folder.png").mkdir()
+    (folder / "..\r\n\x1b[2J.png").write_bytes(b"")
+
+    assert read_document(folder) == sent.content
+
+
+def test_atk_118_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    """The medium's own root may be named, nothing that points elsewhere."""
+    give(b"other", Carriers(folder=tmp_path / "elsewhere"))
+    (tmp_path / "frames").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(MalformedError) as refused:
+        read_document(tmp_path / "frames")
+
+    assert refused.value.code == "FILE_REFUSED"
 
 
 ESCAPES = ("\x1b]0;owned\x07", "\u202egnp.exe", "\u0430lice", "\x9b2J", "B$2B0100\x1b[2J", "UR:KEYTURN/\x1b[2J")

@@ -38,8 +38,8 @@ from signer_node.followed import Followed
 from signer_node.journal import Journal
 from signer_node.judge import Cleared as Judged
 from signer_node.judge import Moment, Pinned, judge
+from signer_node.medium import write_carried
 from signer_node.node import Node
-from signer_node.offline import write_carried
 from signer_node.witness import CosignRequest, WitnessPins
 from signer_node.witness_store import Witness, WitnessPaths, WitnessStore, make_key, mark_path
 from tests.crash.kills import SERVER

@@ -18,6 +18,7 @@ from signer_node import offline, online
 from signer_node.backends.port import Backend, BackendState, Cleared
 from signer_node.clock import SystemClock
 from signer_node.config import NodeConfig, load_config
+from signer_node.handovers import HANDOVERS_FILE, Handovers
 from signer_node.seed import KeyMaterial
 from tests.crash.fuse import Fuse
 
@@ -70,7 +71,8 @@ def main(arguments: list[str]) -> int:
         online.open_backend_of = open_recording  # type: ignore[attr-defined]  # a seam that only this process opens
         return online.run(config, fuse)
     node = offline.open_node(config, SystemClock(), hook=fuse, backend=open_recording(config))
-    asyncio.run(offline.answer_file(node, Path(files[0]), Path(files[1]), fuse))
+    handovers = Handovers(config.state / HANDOVERS_FILE, SystemClock())
+    asyncio.run(offline.answer_file(node, Path(files[0]), Path(files[1]), handovers, fuse))
     return 0
 
 

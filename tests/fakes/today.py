@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +17,14 @@ from tests.world import Spend, World, make_genesis
 _COIN_NUMBERS = 250  # `World.coin` has one transaction for each
 
 
-def genesis_of_today(**changes: Any) -> Genesis:
+def genesis_of_today(*rules: Mapping[str, Any], **changes: Any) -> Genesis:
     """Return a genesis whose rules and people are in office on the real clock, which the program reads."""
     now = int(time.time())
     principals = document()["principals"]
     for principal in (*principals["users"], *principals["services"]):
         principal["valid_until"] = now + 365 * DAY
     in_office = {"principals": principals, "effective_from": now - DAY, "not_after": now + 30 * DAY}
-    return make_genesis(PAY, **in_office, **changes)
+    return make_genesis(*(rules or (PAY,)), **in_office, **changes)
 
 
 @dataclass

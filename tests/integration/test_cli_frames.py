@@ -19,7 +19,7 @@ from console import frames as frames_here
 from console.frames import Carriers, hand_out
 from custody.audit import Log
 from custody.errors import CustodyError
-from custody.frames import FrameKind, Parcel, ParcelKind, digest_of, frames_of, pictures
+from custody.frames import FrameKind, Parcel, ParcelKind, digest_of, frames_of, pictures, sizes
 from custody.psbt import parse
 from tests.desk import Desk, desk
 from tests.fakes.rules import SUPPLIER, address
@@ -133,7 +133,7 @@ def test_camera_whose_screen_changes_then_reads_the_second_message(tmp_path: Pat
     shown += islice(frames_of(new, FrameKind.UR, 195).endless, 1, 60)
     stream = b"noise"
     for text in shown:
-        with Image.open(io.BytesIO(pictures.png(text, pictures.SMALL))) as picture:
+        with Image.open(io.BytesIO(pictures.png(text, sizes.SMALL))) as picture:
             out = io.BytesIO()
             picture.convert("L").save(out, "JPEG")
         stream += out.getvalue() + b"\xff\x00noise"
@@ -171,7 +171,7 @@ def test_frames_on_a_terminal_then_are_shown_until_a_key_is_pressed(monkeypatch:
     with os.fdopen(theirs, "r+b", buffering=0) as raw, io.TextIOWrapper(raw, "utf-8", write_through=True) as terminal:
         monkeypatch.setattr(sys, "stdin", terminal)
         monkeypatch.setattr(sys, "stdout", terminal)
-        frames_here.show(frames_of(Parcel(ParcelKind.DOCUMENT, bytes(range(256))), FrameKind.UR, 195), pictures.SMALL)
+        frames_here.show(frames_of(Parcel(ParcelKind.DOCUMENT, bytes(range(256))), FrameKind.UR, 195), sizes.SMALL)
         watching.join(30)
     os.close(ours)
 

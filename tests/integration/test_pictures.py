@@ -12,7 +12,7 @@ from PIL import Image
 
 from custody.bundle import parse_bundle
 from custody.errors import MalformedError
-from custody.frames import FrameKind, Frames, Joiner, Parcel, ParcelKind, frames_of, pictures
+from custody.frames import FrameKind, Frames, Joiner, Parcel, ParcelKind, frames_of, pictures, sizes
 from custody.psbt import parse
 from custody.transaction import OutPoint, Transaction, TxIn, TxOut
 from custody.units import Sats
@@ -21,7 +21,7 @@ from tests.integration.harness import genesis_of
 from tests.world import World
 
 LOSS = 0.4
-VERSIONS = {1: pictures.MEDIUM, 5: pictures.MEDIUM, 20: pictures.LARGE, 60: pictures.LARGE}
+VERSIONS = {1: sizes.MEDIUM, 5: sizes.MEDIUM, 20: sizes.LARGE, 60: sizes.LARGE}
 WORLD = World(genesis_of())
 
 
@@ -78,7 +78,7 @@ def photographed(frames: Frames, kind: FrameKind, version: int, random: Random) 
 def test_parcel_when_photographed_with_losses_then_is_the_same(what: ParcelKind, kind: FrameKind, inputs: int) -> None:
     """1, 5, 20 and 60 inputs, both kinds of frames, PSBT and bundle."""
     sent = parcels(inputs)[what]
-    frames = frames_of(sent, kind, pictures.frame_chars(VERSIONS[inputs]))
+    frames = frames_of(sent, kind, sizes.frame_chars(VERSIONS[inputs]))
 
     assert photographed(frames, kind, VERSIONS[inputs], draws(inputs)) == sent
     if what is ParcelKind.PSBT:
@@ -91,9 +91,9 @@ def test_parcel_when_photographed_with_losses_then_is_the_same(what: ParcelKind,
 def test_gif_when_read_then_holds_every_frame(kind: FrameKind) -> None:
     """One file on a stick instead of a folder."""
     sent = parcels(5)[ParcelKind.PSBT]
-    texts = frames_of(sent, kind, pictures.frame_chars(pictures.MEDIUM)).first
+    texts = frames_of(sent, kind, sizes.frame_chars(sizes.MEDIUM)).first
     joiner = Joiner()
-    for text in pictures.read_texts(pictures.gif(texts, pictures.MEDIUM)):
+    for text in pictures.read_texts(pictures.gif(texts, sizes.MEDIUM)):
         joiner.add(text)
 
     assert joiner.parcel() == sent
@@ -114,7 +114,7 @@ def test_photograph_when_turned_and_grainy_then_is_read() -> None:
 def test_terminal_when_photographed_then_is_read() -> None:
     """The half blocks of a terminal, each cell one module wide and two high."""
     (text,) = frames_of(Parcel(ParcelKind.DOCUMENT, b"x" * 100), FrameKind.BBQR, 195).first
-    lines = [line.split("m", 1)[1].removesuffix("\x1b[0m") for line in pictures.terminal(text, pictures.SMALL)]
+    lines = [line.split("m", 1)[1].removesuffix("\x1b[0m") for line in pictures.terminal(text, sizes.SMALL)]
     upper, lower = " \N{LOWER HALF BLOCK}", " \N{UPPER HALF BLOCK}"  # cells whose half is white
     rows = [[cell in white for cell in line] for line in lines for white in (upper, lower)]
     pixels = bytes(255 if white else 0 for row in rows for white in row)
@@ -141,7 +141,7 @@ def test_svg_of_a_frame_then_is_one_element_of_two_colours() -> None:
 )
 def test_version_for_a_terminal_then_is_the_largest_that_fits(columns: int, rows: int, version: int) -> None:
     """Fewer frames where there is room, and never none."""
-    assert pictures.version_for(columns, rows) == version
+    assert sizes.version_for(columns, rows) == version
 
 
 BAD = {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from custody.frames import FrameKind, Joiner, Parcel, ParcelKind, bbqr, cbor, frames_of, ur
-from custody.frames.pictures import MEDIUM, frame_chars
+from custody.frames.sizes import MEDIUM, frame_chars
 from tests.interop import node_programs
 
 PSBT = (Path(__file__).parents[1] / "vectors" / "bbqr" / "1in100out.psbt").read_bytes()

@@ -201,7 +201,7 @@ async def test_message_at_an_air_gapped_node_is_read_before_it_is_signed(tmp_pat
     pages: list[str] = []
 
     def ask(asked: Bundle, cleared: Any) -> bool:
-        pages.append(review_message(asked, world.state(), cleared.message))
+        pages.append(review_message(asked, world.state(), cleared.message, NOW).text)
         return len(pages) > 1
 
     node: Node = open_node(GENESIS, "cold", tmp_path, FakeClock(NOW), confirm=ask)

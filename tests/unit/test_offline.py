@@ -7,16 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from custody.bundle import MAX_BUNDLE_BYTES, parse_answer
+from custody.bundle import parse_answer
 from custody.canonical import encode
-from custody.errors import CustodyError, IntegrityError, MalformedError, Refused
+from custody.errors import CustodyError, IntegrityError, Refused
 from custody.genesis import Genesis
 from custody.wallet import Network
 from custody.words import word_rows
 from signer_node.backends.private_file import write_private_once
 from signer_node.backends.sealed_file import seal
 from signer_node.config import NodeConfig
-from signer_node.offline import answer_file, open_node, read_carried, write_carried
+from signer_node.handovers import Handovers
+from signer_node.medium import write_carried
+from signer_node.offline import answer_file, open_node
+from signer_node.review import Page
 from tests.fakes.clock import FakeClock
 from tests.fakes.rules import NOW, seed_of
 from tests.integration.harness import CHEAP, PASSPHRASE, genesis_of
@@ -46,6 +49,11 @@ def cold(home: Path, genesis: Genesis | None = GENESIS) -> NodeConfig:
     )
 
 
+def handovers(home: Path) -> Handovers:
+    """Return where hand-overs are recorded."""
+    return Handovers(home / "handovers.log", FakeClock(NOW))
+
+
 @pytest.mark.parametrize("word", [True, False], ids=["sign", "no"])
 async def test_offline_node_given_a_bundle_file_then_answers_what_its_operator_says(
     word: bool, spend: Spend, tmp_path: Path
@@ -53,13 +61,13 @@ async def test_offline_node_given_a_bundle_file_then_answers_what_its_operator_s
     """The operator sees the proven facts with the comparison words, and only a yes makes a signature."""
     pages: list[str] = []
 
-    def ask(page: str) -> bool:
-        pages.append(page)
+    def ask(page: Page) -> bool:
+        pages.append(page.text)
         return word
 
     node = open_node(cold(tmp_path), FakeClock(NOW), ask)
     (tmp_path / "in").write_bytes(spend.bundle(node="cold").to_bytes())
-    await answer_file(node, tmp_path / "in", tmp_path / "out")
+    await answer_file(node, tmp_path / "in", tmp_path / "out", handovers(tmp_path))
 
     outcome = parse_answer((tmp_path / "out").read_bytes()).outcome
     assert outcome == (
@@ -73,7 +81,7 @@ async def test_offline_node_given_a_bundle_file_then_answers_what_its_operator_s
 async def test_offline_node_given_what_is_refused_then_asks_nobody(spend: Spend, tmp_path: Path) -> None:
     """An operator is never shown what rules forbid."""
 
-    def ask(page: str) -> bool:
+    def ask(page: Page) -> bool:
         raise AssertionError(page)
 
     node = open_node(cold(tmp_path), FakeClock(NOW), ask)
@@ -90,7 +98,7 @@ async def test_offline_node_given_garbage_then_writes_no_answer(tmp_path: Path) 
     for at, raw in enumerate((b"", b"{}", encode({"format": "keyturn-bundle"}), b"\x00" * 100)):
         (tmp_path / f"in-{at}").write_bytes(raw)
         with pytest.raises(CustodyError):
-            await answer_file(node, tmp_path / f"in-{at}", tmp_path / "out")
+            await answer_file(node, tmp_path / f"in-{at}", tmp_path / "out", handovers(tmp_path))
 
     assert not (tmp_path / "out").exists()
 
@@ -101,50 +109,6 @@ def test_offline_node_that_pinned_nothing_then_does_not_open(tmp_path: Path) -> 
         open_node(cold(tmp_path, None), FakeClock(NOW))
 
     assert refused.value.code == "NOT_PINNED"
-
-
-def odd_files(medium: Path) -> dict[str, Path]:
-    """Return what a hostile medium could hold in place of a bundle."""
-    whole = medium / "whole"
-    whole.write_bytes(b"{}")
-    link, pipe, folder, large = (medium / name for name in ("link", "pipe", "folder", "large"))
-    link.symlink_to(whole)
-    os.mkfifo(pipe)
-    folder.mkdir()
-    with large.open("wb") as file:
-        file.truncate(MAX_BUNDLE_BYTES + 1)
-    return {"link": link, "pipe": pipe, "folder": folder, "large": large, "absent": medium / "absent"}
-
-
-@pytest.mark.timeout(10)
-@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "large", "absent"])
-def test_atk_118_file_that_is_no_small_regular_file_then_is_refused(kind: str, tmp_path: Path) -> None:
-    """Links, pipes that would hang, directories and giants on a foreign medium are refused before they are read."""
-    with pytest.raises(MalformedError) as refused:
-        read_carried(odd_files(tmp_path)[kind])
-
-    assert refused.value.code == "FILE_REFUSED"
-
-
-@pytest.mark.timeout(10)
-@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
-def test_atk_118_medium_with_a_trap_where_the_answer_goes_then_is_refused(kind: str, tmp_path: Path) -> None:
-    """A link planted under the answer's name does not make the node overwrite a file of its own."""
-    own = tmp_path / "own"
-    own.write_bytes(b"keep me")
-    trap = tmp_path / "answer.partial"
-    if kind == "link":
-        trap.symlink_to(own)
-    elif kind == "pipe":
-        os.mkfifo(trap)
-    else:
-        trap.mkdir()
-
-    with pytest.raises(MalformedError) as refused:
-        write_carried(tmp_path / "answer", b"answer")
-
-    assert refused.value.code == "FILE_REFUSED"
-    assert own.read_bytes() == b"keep me"
 
 
 def test_answer_written_twice_then_is_the_second_whole(tmp_path: Path) -> None:
