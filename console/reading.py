@@ -79,7 +79,13 @@ def read_decision(message: withdrawal_pb2.Decision) -> DecisionView:
 def read_missing(message: withdrawal_pb2.MissingApproval) -> Missing:
     """Return one approval that is asked for."""
     return Missing(
-        message.rule_id, message.of, message.needed, tuple(message.have), tuple(message.could), message.option
+        message.rule_id,
+        message.of,
+        message.needed,
+        tuple(message.have),
+        tuple(message.could),
+        message.option,
+        message.stage,
     )
 
 

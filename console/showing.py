@@ -10,6 +10,7 @@ from console.views import DecisionView, Missing, SignerRow, WithdrawalView
 from custody.approval import read_approval
 from custody.canonical import Json, encode
 from custody.errors import MalformedError, Refused
+from custody.follow import State
 from custody.people import check_approval, check_initiator
 from custody.policy import Policy
 from custody.statements import Signed
@@ -75,7 +76,7 @@ def standing_lines(view: WithdrawalView, policy: Policy, now: int) -> list[str]:
     refused = check_initiator(policy, view.withdrawal, view.signed, now)
     lines.append(f"initiator  {'signature verified here' if refused is None else f'NOT VERIFIED: {refused}'}")
     lines += [f"vote       {vote_line(vote, view.withdrawal, policy, now)}" for vote in view.approvals]
-    lines += [f"missing    {line}" for line in missing_lines(view.missing)]
+    lines += [f"missing    {line}" for line in missing_lines(view.missing, policy, now)]
     if view.delayed_until > now:
         lines.append(f"waits      until {utc(view.delayed_until)}")
     lines += [f"refused    {found}" for found in view.decision.refusals if found != view.ended]
@@ -89,14 +90,34 @@ def standing_lines(view: WithdrawalView, policy: Policy, now: int) -> list[str]:
     return lines
 
 
-def missing_lines(missing: Sequence[Missing]) -> list[str]:
-    """Return what is asked for and who could give it, one line for each; alternatives say so."""
+def missing_lines(missing: Sequence[Missing], policy: Policy, now: int) -> list[str]:
+    """Return what is asked for and who could give it, one line for each; alternatives say so.
+
+    The coordinator tells it; a name that the rules in force do not know at `now` (UTC seconds) is marked.
+    """
     several = len({lack.option for lack in missing}) > 1
     return [
-        f"{f'way {lack.option + 1}: ' if several else ''}{lack.needed} more of {lack.of} for rule {lack.rule}: "
-        f"{', '.join(lack.could) or 'nobody in the rules'} could"
+        f"{f'way {lack.option + 1}: ' if several else ''}{lack.needed} more of {lack.of} for rule {lack.rule}"
+        f"{f', stage {lack.stage + 1}' if lack.stage else ''}: "
+        f"{', '.join(_known(name, policy, now) for name in lack.could) or 'nobody in the rules'} could"
         for lack in missing
     ]
+
+
+def _known(name: str, policy: Policy, now: int) -> str:
+    person = policy.principal(name)
+    return name if person is not None and now < person.valid_until else f"{name} (NOT IN THE RULES)"
+
+
+def stop_lines(state: State, withdrawal: Withdrawal) -> list[str]:
+    """Return what the log holds against a withdrawal, and the notice that its delay runs from; as followed here."""
+    lines = []
+    if (stop := state.is_stopped(withdrawal)) is not None:
+        lines.append(f"stopped    {stop.cause.value} by {stop.by}, in the log")
+    if vetoed := state.vetoes_of(withdrawal):
+        lines.append(f"vetoed     by {', '.join(vetoed)}, in the log")
+    noticed = [t for digest, t in state.notices if digest == withdrawal.digest]
+    return lines + ([f"notice     {utc(min(noticed))}, in the log"] if noticed else [])
 
 
 def signer_line(row: SignerRow) -> str:
@@ -180,6 +201,7 @@ def _missing_json(missing: Missing) -> Json:
         "have": list(missing.have),
         "could": list(missing.could),
         "option": missing.option,
+        "stage": missing.stage,
     }
 
 

@@ -48,7 +48,10 @@ def has_reached(stage: Stage, wanted: Stage) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Approvals that one part of a rule still asks for. option: which alternative of an any_of, from 0."""
+    """Approvals that one part of a rule still asks for. option: which alternative of an any_of, from 0.
+
+    stage: how many stages are filled before it, whose approvals are named by those asked for.
+    """
 
     rule: str
     of: str
@@ -56,6 +59,7 @@ class Missing:
     have: tuple[str, ...]
     could: tuple[str, ...]
     option: int
+    stage: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,15 @@ class Office:
                 self.output.warn("The log cannot be followed now: the pinned rules are taken for those in force.")
         return self.policy
 
+    async def shown_by(self) -> Policy:
+        """Return the rules by whose names and keys things are shown; a warning where they may be in force no more."""
+        policy = await self.in_force()
+        if self.latest is not None and not self.latest.is_fresh(self.now):
+            self.output.warn(
+                f"STALE: witnesses vouched for the log {self.latest.age_s(self.now)} s ago; shown as of then."
+            )
+        return policy
+
     async def pen(self) -> Pen:
         """Return what this person signs with, if the rules in force know its key.
 

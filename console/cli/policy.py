@@ -137,15 +137,18 @@ async def _explain(office: Office, name: str) -> None:
 
     view = await office.find(name)
     decision, missing = await office.client.explain(view.digest)
-    await office.in_force()
-    if decision.policy_hash and decision.policy_hash != office.policy.hash:
+    policy = await office.in_force()
+    if decision.policy_hash and decision.policy_hash != policy.hash:
         office.output.warn("The coordinator judged under rules other than those in force.")
-    lines = [*decision_lines(decision), *(f"  missing {line}" for line in missing_lines(missing))]
+    lines = [*decision_lines(decision), *(f"  missing {line}" for line in missing_lines(missing, policy, office.now))]
     office.output.done(
         {
             "digest": view.digest.hex(),
             "decision": decision_json(decision),
-            "missing": [{"rule": m.rule, "of": m.of, "needed": m.needed, "could": list(m.could)} for m in missing],
+            "missing": [
+                {"rule": m.rule, "of": m.of, "needed": m.needed, "could": list(m.could), "stage": m.stage}
+                for m in missing
+            ],
         },
         *lines,
     )

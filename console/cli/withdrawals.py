@@ -205,18 +205,21 @@ async def _show(office: Office, name: str, with_history: bool) -> None:
     from console.history import history_of
     from console.memory import load_memory
     from console.pages import withdrawal_lines
-    from console.showing import event_json, history_lines, standing_lines, view_json
+    from console.showing import event_json, history_lines, standing_lines, stop_lines, view_json
 
-    view = await office.find(name)
+    view, policy = await office.find(name), await office.shown_by()
     note = load_memory(office.config.memory, office.genesis.hash).note_of(view.digest)
-    value = view_json(view, office.policy, office.now)
+    value = view_json(view, policy, office.now)
     if note:
         value["note"] = note
     if with_history:
         history = await history_of(office.client, view.digest, view.withdrawal.created_at)
         value |= {"history": [event_json(event) for event in history.events], "history_whole": history.is_whole}
-    lines = withdrawal_lines(view.withdrawal, office.policy, office.genesis, (), office.now)
-    lines += ["", *standing_lines(view, office.policy, office.now)]
+    lines = withdrawal_lines(view.withdrawal, policy, office.genesis, (), office.now)
+    lines += ["", *standing_lines(view, policy, office.now)]
+    if office.latest is not None:
+        lines += stop_lines(office.latest.state, view.withdrawal)
+        value["vetoed"] = list(office.latest.state.vetoes_of(view.withdrawal))
     lines += [f"your note  {note}"] if note else []
     if with_history:
         lines += ["", *history_lines(history)]
@@ -237,6 +240,7 @@ async def _list(office: Office, stages: tuple[str, ...], limit: int) -> None:
     from console.pages import btc, utc
     from console.showing import view_json
 
+    policy = await office.shown_by()
     wanted = tuple(read_stage(text) for text in stages)
     views: list[WithdrawalView] = []
     token = ""
@@ -256,7 +260,7 @@ async def _list(office: Office, stages: tuple[str, ...], limit: int) -> None:
         )
         for view in views
     ]
-    value = [view_json(view, office.policy, office.now) for view in views]
+    value = [view_json(view, policy, office.now) for view in views]
     office.output.done({"withdrawals": value}, Table(("digest", "id", "pays", "stage", "signed", "changed UTC"), rows))
 
 

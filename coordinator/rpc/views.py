@@ -102,7 +102,13 @@ def missing_of(decided: Decided) -> list[withdrawal_pb2.MissingApproval]:
         return []
     return [
         withdrawal_pb2.MissingApproval(
-            rule_id=lack.rule, of=lack.of, needed=lack.needed, have=lack.have, could=lack.could, option=lack.option
+            rule_id=lack.rule,
+            of=lack.of,
+            needed=lack.needed,
+            have=lack.have,
+            could=lack.could,
+            option=lack.option,
+            stage=lack.stage,
         )
         for lack in decided.missing
     ]

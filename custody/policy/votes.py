@@ -52,19 +52,25 @@ class Part:
 
 
 def missing_votes(rule: str, tree: VoteTree, electorate: Electorate) -> tuple[Missing, ...]:
-    """Return what `tree` lacks: nothing where any of its alternatives is filled by different people."""
+    """Return what `tree` lacks: nothing where any of its alternatives is filled by different people.
+
+    A later stage is asked only once the stages before it are filled: an approval given earlier could not name them.
+    """
     found: list[Missing] = []
     for option, parts in enumerate(alternatives(tree)):
         filled = _assign(parts, electorate)
-        short = tuple(
-            _missing(rule, part, people, electorate, option)
-            for part, people in zip(parts, filled, strict=True)
-            if len(people) < part.votes.threshold
-        )
+        short = [
+            (part, people) for part, people in zip(parts, filled, strict=True) if len(people) < part.votes.threshold
+        ]
         if not short:
             return ()
-        found.extend(short)
+        asked = [(part, people) for part, people in short if _is_open(part, electorate)]
+        found.extend(_missing(rule, part, people, electorate, option) for part, people in asked or short)
     return tuple(found)
+
+
+def _is_open(part: Part, electorate: Electorate) -> bool:
+    return not part.before or not missing_votes("", StagedVotes(part.before), electorate)
 
 
 def alternatives(tree: VoteTree, before: tuple[VoteTree, ...] = ()) -> tuple[tuple[Part, ...], ...]:

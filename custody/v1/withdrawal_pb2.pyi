@@ -316,6 +316,7 @@ class MissingApproval(_message.Message):
     HAVE_FIELD_NUMBER: _builtins.int
     COULD_FIELD_NUMBER: _builtins.int
     OPTION_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
     rule_id: _builtins.str
     """The rule that asks."""
     of: _builtins.str
@@ -324,6 +325,8 @@ class MissingApproval(_message.Message):
     """How many more."""
     option: _builtins.int
     """Which alternative of an any_of this belongs to, from 0: one alternative is enough."""
+    stage: _builtins.int
+    """How many stages were filled before: an approval for this one names theirs."""
     @_builtins.property
     def have(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of those whose approvals count."""
@@ -341,10 +344,11 @@ class MissingApproval(_message.Message):
         have: _abc.Iterable[_builtins.str] | None = ...,
         could: _abc.Iterable[_builtins.str] | None = ...,
         option: _builtins.int = ...,
+        stage: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["could", b"could", "have", b"have", "needed", b"needed", "of", b"of", "option", b"option", "rule_id", b"rule_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["could", b"could", "have", b"have", "needed", b"needed", "of", b"of", "option", b"option", "rule_id", b"rule_id", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

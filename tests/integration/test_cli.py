@@ -402,3 +402,25 @@ def test_unfreeze_needs_the_quorum(office: Desk, tmp_path: Path) -> None:
     assert (lifted.code, lifted.json["freezes"]) == (0, [])
     again = office.keyturn("erin", "unfreeze", "sign", "--out", str(tmp_path / "x"), "--yes", role="admin")
     assert (again.code, "NOTHING_FROZEN" in again.err) == (3, True)
+
+
+def test_show_says_who_could_give_what_is_missing(office: Desk) -> None:
+    """Whose approvals are asked for, of whom, and by which rule; for programs too."""
+    propose(office, "lacking", TWO_PEOPLE + 9)
+
+    shown = office.keyturn("bob", "show", "lacking")
+
+    assert "missing    2 more of group ops for rule two-eyes: bob, carol could" in shown.out
+    (lack,) = office.keyturn("bob", "show", "lacking", "-o", "json").json["missing"]
+    assert (lack["of"], lack["needed"], lack["stage"]) == ("group ops", 2, 0)
+    assert {"bob", "carol"} <= set(lack["could"])
+
+
+def test_show_given_stops_and_vetoes_tells_them_from_the_log(office: Desk) -> None:
+    """What stands against it is read from the followed log, not from what the coordinator tells."""
+    propose(office, "told", TWO_PEOPLE + 10)
+    office.keyturn("dave", "veto", "told", "--yes")
+    shown = office.keyturn("bob", "show", "told")
+
+    assert "vetoed     by dave, in the log" in shown.out
+    assert office.keyturn("bob", "show", "told", "-o", "json").json["vetoed"] == ["dave"]

@@ -202,3 +202,23 @@ def test_revoke_writes_what_ends_at_once_and_what_waits(office: Desk, tmp_path: 
     assert (nobody.code, "PRINCIPAL_UNKNOWN" in nobody.err) == (4, True)
     checked = admin(office, "erin", "policy", "diff", str(tmp_path / "a.yaml"), "-o", "json")
     assert (checked.code, checked.json["verdict"]) == (0, "tightens")
+
+
+def test_show_and_list_use_names_of_the_rules_in_force(office: Desk, tmp_path: Path) -> None:
+    """A payee that a later version no longer names is shown without the name that the genesis gave it."""
+    asked = office.organisation.withdrawal(30_000, withdrawal_id="to-the-exchange")
+    office.do(office.organisation.propose(asked))
+    before = office.keyturn("bob", "show", "alice/to-the-exchange")
+    assert "on pinned list exchanges" in before.out, before.err
+    path = tmp_path / "unnamed.json"
+    document = draft(office, path)
+    document["lists"] = []
+    path.write_text(json.dumps(document))
+    name = admin(office, "erin", "policy", "propose", str(path), "--yes", "-o", "json").json["rules"][:16]
+    for person in ("frank", "grace"):
+        assert admin(office, person, "policy", "sign", name, "--yes").code == 0
+
+    after = office.keyturn("bob", "show", "alice/to-the-exchange")
+
+    assert (after.code, "on pinned list" in after.out) == (0, False)
+    assert office.keyturn("bob", "list", "-o", "json").json["withdrawals"][0]["initiator_verified"] is True

@@ -297,10 +297,34 @@ def test_approvals_given_stages_count_a_later_one_only_behind_the_approvals_it_n
 
     assert isinstance(decide(rules, case(W, approvals=(first, naming))), Allow)
     assert isinstance(decide(rules, case(W, approvals=(naming, first))), Allow)
-    for others in ((first, approval(W, "dave")), (naming,), (first, approval(W, "dave", after=(bytes(32),)))):
+    for others in ((first, approval(W, "dave")), (first, approval(W, "dave", after=(bytes(32),)))):
         found = decide(rules, case(W, approvals=others))
         assert isinstance(found, Need)
-        assert ("group security", 1) in [(m.of, m.stage) for m in found.missing]
+        assert [(m.of, m.stage) for m in found.missing] == [("group security", 1)]
+
+
+def test_approvals_given_stages_ask_a_later_one_only_when_the_earlier_are_filled() -> None:
+    """Nobody is asked to approve what he could not name yet; each alternative has its own order."""
+    third = [*STAGES["stages"], {"service": "screening"}]
+    first = approval(W, "carol")
+    second = approval(W, "dave", after=(first[0].digest,))
+    for given, asked in (
+        ((), [("group ops", 0)]),
+        ((second,), [("group ops", 0)]),
+        ((first,), [("group security", 1)]),
+        ((first, second), [("service screening", 2)]),
+    ):
+        found = decide(policy(PAY, require({"approvals": {"stages": third}})), case(W, approvals=given))
+        assert isinstance(found, Need)
+        assert [(m.of, m.stage) for m in found.missing] == asked
+    either = {"any_of": [{"stages": third}, {"all_of": [{"group": "admins", "threshold": 1}, STAGES]}]}
+    found = decide(policy(PAY, require({"approvals": either})), case(W))
+    assert isinstance(found, Need)
+    assert [(m.option, m.of, m.stage) for m in found.missing] == [
+        (0, "group ops", 0),
+        (1, "group admins", 0),
+        (1, "group ops", 0),
+    ]
 
 
 def test_approvals_given_stages_never_count_one_human_in_two() -> None:
