@@ -50,7 +50,7 @@ def propose(
         from custody.message import Message
         from custody.statements import Kind
 
-        pen, found = await office.pen(), office.wallet(wallet)
+        pen, found = await office.pen(), await office.wallet(wallet)
         await office.fresh_state()
         asked = Message(
             genesis=office.genesis.hash,
