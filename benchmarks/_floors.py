@@ -1,14 +1,16 @@
-"""The least that a job can cost: bare calls of libsecp256k1, all parsed and allocated before the clock starts."""
+"""The least that a job can cost: bare calls of libsecp256k1 and SHA-256, all parsed and allocated before the clock."""
 
 from __future__ import annotations
 
 import ctypes
+from hashlib import sha256
 
 from coincurve._libsecp256k1 import ffi, lib
 from coincurve.context import GLOBAL_CONTEXT
 from embit.util import ctypes_secp256k1 as second
 
 from benchmarks._cases import Case
+from custody.reader import sized
 from custody.signatures import InputSignature, from_foreign_psbt, sighashes
 from signer_node.seed import account_key
 
@@ -24,6 +26,22 @@ class Floors:
         self._signing = list(zip(digests, secrets, strict=True))
         self._verifying = [_parsed(found, digests[found.input_index]) for signed in by_cosigner for found in signed]
         self._second = [_parsed_second(found, digests[found.input_index]) for found in by_cosigner[0]]
+
+        scripts = [script.witness_script for script in case.book.of(case.facts.inputs)]
+        # BIP-143 hashes 4 + 32 + 32 + 36 + 8 + 4 + 32 + 4 + 4 bytes and the script with its length.
+        self._messages = [bytes(156) + sized(script) for script in scripts]
+        self._previous = [found.previous.serialize_stripped() for found in case.psbt.inputs if found.previous]
+
+    def hash_digests(self) -> None:
+        """Hash what each input signs, twice as Bitcoin does."""
+        for message in self._messages:
+            sha256(sha256(message).digest()).digest()
+
+    def hash_all(self) -> None:
+        """Hash what each input signs and its previous transaction."""
+        self.hash_digests()
+        for previous in self._previous:
+            sha256(sha256(previous).digest()).digest()
 
     def sign(self) -> None:
         """Sign every digest."""
@@ -46,6 +64,7 @@ class Floors:
                 raise ValueError("the second floor refuses a signature")
 
 
+_PARENT, _TWEAK = sha256(b"parent").digest(), sha256(b"tweak").digest()
 _SIGN, _VERIFY = lib.secp256k1_ecdsa_sign, lib.secp256k1_ecdsa_verify
 
 
@@ -59,3 +78,14 @@ def _parsed(found: InputSignature, digest: bytes) -> tuple[object, bytes, object
 
 def _parsed_second(found: InputSignature, digest: bytes) -> tuple[bytes, bytes, bytes]:
     return second.ecdsa_signature_parse_der(found.signature[:-1]), digest, second.ec_pubkey_parse(found.pubkey)
+
+
+def derive(count: int, key_count: int) -> None:
+    """Derive `count` times `key_count` keys: a point from a tweak, added to another, written out; no HMAC."""
+    context, keys, size = GLOBAL_CONTEXT.ctx, ffi.new("secp256k1_pubkey[3]"), ffi.new("size_t *", 33)
+    pair, out = ffi.new("secp256k1_pubkey *[2]", [keys, keys + 1]), ffi.new("unsigned char[33]")
+    lib.secp256k1_ec_pubkey_create(context, keys, _PARENT)
+    for _ in range(count * key_count):
+        lib.secp256k1_ec_pubkey_create(context, keys + 1, _TWEAK)
+        lib.secp256k1_ec_pubkey_combine(context, keys + 2, pair, 2)
+        lib.secp256k1_ec_pubkey_serialize(context, out, size, keys + 2, lib.SECP256K1_EC_COMPRESSED)

@@ -21,10 +21,11 @@ from pathlib import Path
 
 from benchmarks import _psbt_report as papers
 from benchmarks._cases import LIMITS, Case, Shape, clear, make_book, make_case, sign
-from benchmarks._floors import Floors
+from benchmarks._floors import Floors, derive
 from benchmarks._measure import Goal, Job, machine, medians, report
 from benchmarks._peers import Bdk, Embit, Wally
 from custody import curve
+from custody.bip32 import Tweaks
 from custody.facts import Facts, read_facts
 from custody.finalise import finalize
 from custody.psbt import parse, serialize
@@ -118,12 +119,15 @@ def main(arguments: list[str] | None = None) -> int:
     where = machine()
     try:
         timed = [measure(shape) for shape in shapes(QUICK_SIZES if known.quick else SIZES, same=not known.quick)]
-        goals = [*_goals(timed), *_derivation_goals(), *([] if known.quick else _linear_goals())]
+        derivation, left = _derivation_goals()
+        goals = [*_goals(timed), *derivation, *([] if known.quick else _linear_goals())]
     except (ValueError, TypeError, RuntimeError) as error:  # what the peers raise, and we for a wrong result
         print(f"bench psbt: could not measure: {error}", file=sys.stderr)
         return COULD_NOT_MEASURE
     if known.write:
-        papers.write(Path("docs/benchmarks"), where, [(t.shape, t.seconds) for t in timed], goals)
+        papers.write(
+            Path("docs/benchmarks"), where, [(t.shape, t.seconds) for t in timed], goals, [*_left(timed), *left]
+        )
     if not known.json:
         print(papers.table([(t.shape, t.seconds) for t in timed]))
     return report("psbt", goals, as_json=known.json, where=where)
@@ -148,6 +152,8 @@ def measure(shape: Shape) -> Timed:
         "sign bdk": bdk.sign,
         "sign floor": floors.sign,
         "second floor": floors.verify_second,
+        "digests floor": floors.hash_digests,
+        "hashes floor": floors.hash_all,
         "sign ours unverified": ours.sign_unverified,
         "coordinate ours": ours.coordinate,
         "coordinate embit": embit.coordinate,
@@ -201,9 +207,31 @@ def _goals(timed: Iterable[Timed]) -> list[Goal]:
     return found
 
 
-def _derivation_goals() -> list[Goal]:
-    """Return the goals of re-derivation: scripts of one branch, derived anew and found again."""
+def _left(timed: Iterable[Timed]) -> list[papers.Left]:
+    """Return what the goals against other libraries leave beside the bare operations, per input."""
+    found: list[papers.Left] = []
+    for one in timed:
+        shape, seconds = one.shape, {name: took / one.shape.inputs * 1e6 for name, took in one.seconds.items()}
+        sign, verify = seconds["sign floor"], seconds["coordinate floor"]
+        hashes, digests = seconds["hashes floor"], seconds["digests floor"]
+        signer, coordinator = seconds["sign ours unverified"], seconds["coordinate ours"]
+        size = shape.inputs, shape.outputs
+        if target := {(10, 2): 25, (1000, 2): 80}.get(size):
+            allowed = seconds["sign embit"] / target
+            found.append(papers.Left(f"signer {target}x embit, {shape}", allowed, sign, hashes, signer))
+        if size == (1000, 2):
+            allowed = seconds["coordinate embit"] / 40
+            found.append(papers.Left(f"coordinator 40x embit, {shape}", allowed, verify, digests, coordinator))
+        if shape.inputs >= 100:
+            allowed = seconds["coordinate wally"] / 1.8
+            found.append(papers.Left(f"coordinator 1.8x libwally, {shape}", allowed, verify, digests, coordinator))
+    return found
+
+
+def _derivation_goals() -> tuple[list[Goal], list[papers.Left]]:
+    """Return the goals of re-derivation, scripts of one branch derived anew and found again, and what they leave."""
     found: list[Goal] = []
+    left: list[papers.Left] = []
     for m, n in QUORUMS:
         say(f"{m}-of-{n} re-derivation ...")
         book, _ = make_book(m, n)
@@ -217,13 +245,25 @@ def _derivation_goals() -> list[Goal]:
                 "cold": lambda wallet=book.wallet: each(ScriptBook(wallet).script)(),  # type: ignore[misc]
                 "warm": each(book.script),
                 "embit": each(embit.derive),
+                "floor": partial(derive, DERIVED, n),
+                "hashes": partial(_hash_tweaks, n),
             }
         )
+        each_us = {name: seconds / DERIVED * 1e6 for name, seconds in took.items()}
+        allowed = each_us["embit"] / 6
+        name = f"re-derivation 6x embit, {m}-of-{n}"
+        left.append(papers.Left(name, allowed, each_us["floor"], each_us["hashes"], each_us["cold"]))
         found += [
             Goal(f"re-derivation cold vs embit, {m}-of-{n}", took["embit"] / took["cold"], ">= 6"),
             Goal(f"re-derivation warm vs embit, {m}-of-{n}", took["embit"] / took["warm"], ">= 1000"),
         ]
-    return found
+    return found, left
+
+
+def _hash_tweaks(key_count: int) -> None:
+    tweaks = Tweaks(bytes(32), bytes(33))
+    for at in range(DERIVED * key_count):
+        tweaks.at(at)
 
 
 def _linear_goals() -> list[Goal]:
