@@ -1,18 +1,17 @@
 """Choose the coins of a withdrawal and make its change. Pure; the updater (`custody.psbt.build`) does the rest.
 
-Fewest inputs, largest coins first. Sizes are upper bounds, so the fee rate paid is never below the one asked for.
-It does not look for the cheapest set, keep labels apart or reserve coins.
+The set of least waste among `coordinator.selecting`'s. Sizes are upper bounds, so the fee rate paid is never below the
+one asked for. It does not reserve coins.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from coordinator.chain.port import ChainCoin
 from coordinator.chain.relay import MAX_STANDARD_WEIGHT, check_outputs
+from coordinator.selecting import LONG_TERM_SAT_VB, Wanted, candidates
 from custody.errors import Refused
 from custody.reader import compact_size
 from custody.scripts import Template, spend_weight
@@ -26,11 +25,12 @@ _INPUT_BYTES = 41  # outpoint 36, empty scriptSig 1, sequence 4
 
 @dataclass(frozen=True, slots=True)
 class OwnCoin:
-    """A coin of the wallet and where its script stands in it."""
+    """A coin of the wallet and where its script stands in it. label: whom its owner had it from, "" where unsaid."""
 
     coin: ChainCoin
     branch: int
     index: int
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the transaction has to keep to. max_fee_sats: what the withdrawal allows."""
+    """What the transaction has to keep to.
+
+    max_fee_sats: what the withdrawal allows.  apart: whether coins of different labels may not be inputs together.
+    """
 
     rate_sat_vb: SatsPerVByte
     max_fee_sats: Sats
     shape: Multisig
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,41 +86,117 @@ class Spending:
 def choose(
     coins: Sequence[OwnCoin], payments: Sequence[TxOut], change: Change, terms: Terms, required: Sequence[OwnCoin] = ()
 ) -> Spending | Refused:
-    """Return the spending with the fewest coins, or why there is none.
+    """Return the spending of least waste, or why there is none.
 
     What is left over becomes change of at least 10,000 sats, or is added to the fee where `max_fee_sats` allows that,
-    or one more coin is taken.
+    or other coins are taken. The same coins in any order give the same answer.
 
     Args:
         coins: what may be used, any order.
         payments: outputs to make; none for a self-transfer, which is all change.
         change: where change would go.
-        terms: rate, largest fee, input shape.
+        terms: rate, largest fee, input shape, whether labels stay apart.
         required: coins that must be among the inputs (a replacement conflicts with what it replaces).
 
     Returns:
-        Refused: INSUFFICIENT_FUNDS, FEE_ABOVE_MAX, TX_WEIGHT, TX_DUST or TX_NONSTANDARD.
+        Refused: INSUFFICIENT_FUNDS, FEE_ABOVE_MAX, TX_WEIGHT, TX_DUST, TX_NONSTANDARD, or LABELS_APART where only coins
+            of different labels together would do.
     """
     if refused := check_outputs(payments):
         return refused
     fixed = {own.coin.outpoint for own in required}
     free = [own for own in coins if own.coin.outpoint not in fixed]
-    free.sort(key=lambda own: (-own.coin.amount_sats, own.coin.outpoint))
-    ordered = (*required, *free)
-    totals = list(accumulate(own.coin.amount_sats for own in ordered))
-    paid = sum(payment.amount for payment in payments)
-    answer = Refused("INSUFFICIENT_FUNDS", f"coins of at least {paid} sats and the fee", f"{sum(totals[-1:])} sats")
-    enough = bisect_left(totals, paid) + 1  # fewer inputs cannot even make the payments
-    for count in range(max(enough, len(required)), len(ordered) + 1):
-        found = _with_inputs(count, totals[count - 1], payments, change, terms)
-        if isinstance(found, _Outputs):
-            chosen = sorted(ordered[:count], key=lambda own: (own.coin.outpoint.txid[::-1], own.coin.outpoint.vout))
-            return Spending(tuple(chosen), found.outputs, found.change_index, found.fee_sats, found.vsize_vb)
-        if found is not None:
+    if not terms.apart:
+        return _cheapest(free, payments, change, terms, required)
+    labels = {own.label for own in required} or {own.label for own in free}
+    groups = [[own for own in free if own.label == label] for label in sorted(labels)]
+    answers = [_cheapest(group, payments, change, terms, required) for group in groups]
+    found = [one for one in answers if isinstance(one, Spending)]
+    if found:
+        return min(found, key=lambda one: waste_sats(one, terms))
+    together = _cheapest(free, payments, change, terms, required)
+    if isinstance(together, Spending):
+        return Refused("LABELS_APART", "coins of one label that are enough", "enough only with those of another")
+    return together
+
+
+def waste_sats(spending: Spending, terms: Terms) -> int:
+    """Return what `spending` costs beyond the payments and their own share of the fee, against spending later.
+
+    Each input at the difference between this rate and the long-term one; change at what making it costs now and
+    spending it costs later; without change what went to the fee above the rate.
+    """
+    rate, shape = terms.rate_sat_vb, terms.shape
+    inputs = len(spending.coins) * shape.input_weight * (rate - LONG_TERM_SAT_VB) // 4
+    if spending.change_index is None:
+        return inputs + spending.fee_sats - spending.vsize_vb * rate
+    return inputs + (4 * _change_bytes(spending) * rate + shape.input_weight * LONG_TERM_SAT_VB) // 4
+
+
+def _change_bytes(spending: Spending) -> int:
+    """Return the size of the change output: the same script as the coins, so the longest there may be."""
+    return max(len(output.serialize()) for output in spending.outputs)
+
+
+def _cheapest(
+    free: Sequence[OwnCoin], payments: Sequence[TxOut], change: Change, terms: Terms, required: Sequence[OwnCoin]
+) -> Spending | Refused:
+    """Return the spending of least waste with all of `required` and any of `free`."""
+    cost = terms.shape.input_weight * terms.rate_sat_vb  # of one input, in quarter sats
+    worth = _worth_most(free, above_sats=cost // 4)
+    values = [4 * own.coin.amount_sats - cost for own in worth]
+    wanted = _wanted(payments, change, terms, required)
+    best: Spending | None = None
+    answer: Refused | None = None
+    for places in candidates(values, wanted) if wanted.with_change > 0 else ((),):
+        found = _spending((*required, *(worth[at] for at in places)), payments, change, terms)
+        if isinstance(found, Spending):
+            best = min(best or found, found, key=lambda one: (waste_sats(one, terms), len(one.coins)))
+        elif answer is None or answer.code == "INSUFFICIENT_FUNDS":
             answer = found
-            if found.code != "INSUFFICIENT_FUNDS":
-                break  # more coins only weigh and cost more
-    return answer
+    paid, most = sum(payment.amount for payment in payments), sum(own.coin.amount_sats for own in (*required, *worth))
+    return best or answer or Refused("INSUFFICIENT_FUNDS", f"coins of at least {paid} sats and the fee", f"{most} sats")
+
+
+def _worth_most(free: Sequence[OwnCoin], above_sats: int) -> list[OwnCoin]:
+    """Return the coins above what spending one costs, largest first, equals by outpoint."""
+    amounts = [own.coin.amount_sats for own in free]
+    order = [at for at, amount in enumerate(amounts) if amount > above_sats]
+    order.sort(key=amounts.__getitem__, reverse=True)  # numbers alone: few of 100,000 outpoints need comparing
+    start = 0
+    for at in range(1, len(order) + 1):
+        if at == len(order) or amounts[order[at]] != amounts[order[start]]:
+            if at - start > 1:
+                order[start:at] = sorted(order[start:at], key=lambda one: free[one].coin.outpoint)
+            start = at
+    return [free[at] for at in order]
+
+
+def _wanted(payments: Sequence[TxOut], change: Change, terms: Terms, required: Sequence[OwnCoin]) -> Wanted:
+    """Return what the coins beside `required` must be worth, in quarter sats; rounding is on the safe side."""
+    rate, shape = terms.rate_sat_vb, terms.shape
+    unset = TxOut(Sats(0), change.script)
+    have = sum(4 * own.coin.amount_sats for own in required) - len(required) * shape.input_weight * rate
+    paid = 4 * sum(payment.amount for payment in payments)
+    body, with_change = _weight(0, payments, shape), _weight(0, [*payments, unset], shape)
+    rounding = 3 * rate  # a begun vbyte counts whole
+    target = paid + body * rate + rounding - have
+    made = (with_change - body) * rate + shape.input_weight * LONG_TERM_SAT_VB  # what change costs, now and later
+    most_fee = max(0, 4 * terms.max_fee_sats - body * rate)
+    floor = paid + with_change * rate + rounding + 4 * CHANGE_FLOOR_SATS - have
+    slack, each = min(made, most_fee), shape.input_weight * (rate - LONG_TERM_SAT_VB)
+    return Wanted(target if payments else floor, slack if payments else 0, floor, each)
+
+
+def _spending(coins: Sequence[OwnCoin], payments: Sequence[TxOut], change: Change, terms: Terms) -> Spending | Refused:
+    """Return the transaction that spends exactly `coins`, or what stands against it."""
+    total = sum(own.coin.amount_sats for own in coins)
+    found = _with_inputs(len(coins), total, payments, change, terms)
+    if isinstance(found, _Outputs):
+        chosen = sorted(coins, key=lambda own: (own.coin.outpoint.txid[::-1], own.coin.outpoint.vout))
+        return Spending(tuple(chosen), found.outputs, found.change_index, found.fee_sats, found.vsize_vb)
+    paid = sum(payment.amount for payment in payments)
+    return found or Refused("INSUFFICIENT_FUNDS", f"coins of at least {paid} sats and the fee", f"{total} sats")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import combinations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.chain.port import ChainCoin
-from coordinator.spending import CHANGE_FLOOR_SATS, Change, Multisig, OwnCoin, Spending, Terms, choose
+from coordinator.selecting import Wanted, without_change
+from coordinator.spending import CHANGE_FLOOR_SATS, Change, Multisig, OwnCoin, Spending, Terms, choose, waste_sats
 from custody.errors import Refused
 from custody.finalise import finalize
 from custody.scripts import Template
@@ -55,12 +59,12 @@ def code(answer: Spending | Refused) -> str:
 
 def test_choose_when_one_coin_is_enough_then_takes_one_and_makes_change() -> None:
     """The largest coin alone, one change output at the given index."""
-    spending = chosen(choose([own(50_000, 1), own(200_000, 2)], pay(100_000), CHANGE, terms()))
+    spending = chosen(choose([own(50_000, 1), own(200_000, 2)], pay(100_000), CHANGE, terms(20)))
 
     assert [c.coin.amount_sats for c in spending.coins] == [200_000]
     assert spending.change_index == 3
     assert TxOut(Sats(200_000 - 100_000 - spending.fee_sats), CHANGE.script) in spending.outputs
-    assert spending.fee_sats == 2 * spending.vsize_vb
+    assert spending.fee_sats == 20 * spending.vsize_vb
 
 
 @pytest.mark.parametrize("template", Template)
@@ -190,14 +194,83 @@ def test_choose_given_anything_keeps_its_promises(
     assert len({c.coin.outpoint for c in answer.coins}) == len(answer.coins)
 
 
-@given(amounts=st.lists(st.integers(20_000, 3_000_000), min_size=1, max_size=8), amount=st.integers(294, 5_000_000))
-def test_choose_given_coins_takes_no_more_than_needed(amounts: list[int], amount: int) -> None:
-    """One coin less than chosen could not pay: neither with change nor without."""
-    coins = [own(value, number) for number, value in enumerate(amounts)]
+@given(
+    amounts=st.lists(st.integers(12_000, 3_000_000), min_size=1, max_size=10),
+    amount=st.integers(294, 5_000_000),
+    rate=st.integers(1, 60),
+)
+def test_choose_given_coins_wastes_no_more_than_the_fewest_would(amounts: list[int], amount: int, rate: int) -> None:
+    """The largest coins first, as many as it takes, is always one of the sets that are compared."""
+    coins = sorted((own(value, number) for number, value in enumerate(amounts)), key=lambda c: -c.coin.amount_sats)
+    asked = terms(rate, 200_000)
 
-    answer = choose(coins, pay(amount), CHANGE, terms(1, 20_000))
+    answer = choose(coins, pay(amount), CHANGE, asked)
 
-    if isinstance(answer, Spending) and len(answer.coins) > 1:
-        best = sum(sorted(amounts)[-(len(answer.coins) - 1) :])
-        fewer = len(answer.coins) - 1
-        assert best - amount < (11 + 43 + 31 + 105 * fewer)
+    for count in range(1, len(coins) + 1):
+        fewest = choose([], pay(amount), CHANGE, asked, required=coins[:count])
+        if isinstance(fewest, Spending):
+            assert isinstance(answer, Spending)
+            assert waste_sats(answer, asked) <= waste_sats(fewest, asked)
+            break
+
+
+def test_choose_given_a_set_that_fits_makes_no_change() -> None:
+    """Branch and bound: 60,000 and 44,000 pay 100,000 and their fee to within what change would cost."""
+    spending = chosen(choose([own(n, n) for n in (900_000, 60_000, 55_000, 44_000)], pay(100_000), CHANGE, terms(12)))
+
+    assert sorted(c.coin.amount_sats for c in spending.coins) == [44_000, 60_000]
+    assert (spending.change_index, spending.outputs) == (None, tuple(pay(100_000)))
+
+
+def test_choose_given_low_fees_gathers_small_coins_and_given_high_fees_takes_one() -> None:
+    """What the long-term rate is above or below."""
+    coins = [own(1_000_000, 0), *(own(40_000, number) for number in range(1, 9))]
+
+    low, high = (chosen(choose(coins, pay(60_000), CHANGE, terms(rate, 90_000))) for rate in (1, 60))
+
+    assert [c.coin.amount_sats for c in low.coins] == [40_000, 40_000]
+    assert [c.coin.amount_sats for c in high.coins] == [1_000_000]
+
+
+def test_choose_given_labels_apart_never_mixes_them() -> None:
+    """A payee who sees two coins as inputs knows that they are one person's."""
+    coins = [replace(own(80_000, 1), label="exchange"), replace(own(80_000, 2), label="donations")]
+    apart = replace(terms(), apart=True)
+
+    assert len(chosen(choose(coins, pay(100_000), CHANGE, terms())).coins) == 2
+    assert code(choose(coins, pay(100_000), CHANGE, apart)) == "LABELS_APART"
+    assert code(choose(coins, pay(900_000), CHANGE, apart)) == "INSUFFICIENT_FUNDS"
+    more = [*coins, replace(own(90_000, 3), label="donations")]
+    assert {c.label for c in chosen(choose(more, pay(100_000), CHANGE, apart)).coins} == {"donations"}
+
+
+def test_choose_given_coins_that_cost_more_than_they_bring_leaves_them_out() -> None:
+    """At 60 sat/vB an input of 6,000 sats is a loss; one that is required is spent all the same."""
+    coins = [own(300_000, 1), *(own(6_000, number) for number in range(2, 6))]
+
+    spending = chosen(choose(coins, pay(100_000), CHANGE, terms(60, 90_000), required=[coins[1]]))
+
+    assert sorted(c.coin.amount_sats for c in spending.coins) == [6_000, 300_000]
+
+
+@given(
+    amounts=st.lists(st.integers(2_000, 60_000), min_size=1, max_size=9),
+    target=st.integers(1_000, 200_000),
+    slack=st.integers(0, 4_000),
+    each=st.integers(-2_000, 5_000),
+)
+def test_without_change_given_few_coins_finds_the_set_of_least_waste(
+    amounts: list[int], target: int, slack: int, each: int
+) -> None:
+    """Against every subset within the slack; none where there is none."""
+    values = sorted(amounts, reverse=True)
+    sets = [chosen for size in range(1, len(values) + 1) for chosen in combinations(values, size)]
+    wastes = [len(one) * each + sum(one) - target for one in sets if target <= sum(one) <= target + slack]
+
+    found = without_change(values, Wanted(target, slack, 10**9, each))
+
+    if found is None:
+        assert wastes == []
+    else:
+        assert len(set(found)) == len(found)
+        assert len(found) * each + sum(values[at] for at in found) - target == min(wastes)
