@@ -17,7 +17,7 @@ from custody.errors import ConflictError, CustodyError, IntegrityError, Malforme
 from custody.genesis import KeyRecord
 from custody.statements import Kind, Signed, sign
 from custody.throws import LEAST, SYSTEM_BYTES, Source, mix, read_throws
-from signer_node.backends import keep_seed
+from signer_node.backends import keep_seed, keeper_of
 from signer_node.ceremony import IDENTITY_FILE, access_of, identity_seed
 from signer_node.config import NodeConfig
 from signer_node.copies import make_copy, names_of, new_passphrase, numbered, read_copy
@@ -45,6 +45,7 @@ async def hold(config: NodeConfig, terminal: Terminal, now: Callable[[], int], e
         IntegrityError: FILE_EXISTS (a key that was made without words), DRILL_FAILED (nothing was kept).
         CustodyError: a step failed; the command can be given again.
     """
+    keeper_of(config.backend)  # said before anybody throws dice
     config.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     progress = load_progress(config.state)
     if progress is not None:

@@ -62,11 +62,7 @@ async def keep_seed(uri: str, access: Access, seed: bytearray) -> KeyMaterial:
         MalformedError: BACKEND_URI, or BACKEND_KEEPS_NONE: there every key is made where it lives.
         ConflictError: SEED_EXISTS.
     """
-    keep: Callable[[str, Access, bytearray], KeyMaterial] | None = getattr(_adapter(uri), "keep_seed", None)
-    if keep is None:
-        raise MalformedError(
-            "BACKEND_KEEPS_NONE", f"expected a backend that takes a seed, found {urlsplit(uri).scheme}"
-        )
+    keep = keeper_of(uri)
     return await asyncio.to_thread(keep, uri, access, seed)
 
 
@@ -85,6 +81,20 @@ async def pin_genesis(uri: str, access: Access, genesis: Genesis) -> None:
     adapter = _adapter(uri)
     if isinstance(adapter, Judging):
         await asyncio.to_thread(adapter.pin_genesis, uri, access, genesis)
+
+
+def keeper_of(uri: str) -> Callable[[str, Access, bytearray], KeyMaterial]:
+    """Return what keeps a seed where `uri` says.
+
+    Raises:
+        MalformedError: BACKEND_URI, or BACKEND_KEEPS_NONE: there every key is made where it lives.
+    """
+    keep: Callable[[str, Access, bytearray], KeyMaterial] | None = getattr(_adapter(uri), "keep_seed", None)
+    if keep is None:
+        raise MalformedError(
+            "BACKEND_KEEPS_NONE", f"expected a backend that takes a seed, found {urlsplit(uri).scheme}"
+        )
+    return keep
 
 
 def _adapter(uri: str) -> Adapter:

@@ -15,7 +15,7 @@ from custody.wallet import Network
 from deploy.ca import make_ca
 from deploy.engine import engine_mount
 from deploy.openbao import Server, start
-from signer_node.backends import make_key, open_backend, sealed_file
+from signer_node.backends import keep_seed, make_key, open_backend, sealed_file
 from signer_node.backends.port import Access, Backend, Cleared
 from signer_node.seed import KeyMaterial
 from tests.fakes.cleared import cleared
@@ -27,7 +27,7 @@ from tests.world import bitcoin_seed
 SEED = bytes(bitcoin_seed("alpha"))
 PASSPHRASE = b"correct horse battery"
 SERVERS = ("kv_place", "transit_place", "engine_place")
-NODES = ("good", "made-twice", "empty", "broken")
+NODES = ("good", "made-twice", "empty", "broken", "words")
 
 
 _any_cleared = partial(cleared, SEED)
@@ -52,6 +52,10 @@ class Place:
         """Make the key of `node` from `seed`."""
         return asyncio.run(make_key(self.uri(node), self.keysmith(node), lambda size: seed[:size]))
 
+    def keep(self, node: str, seed: bytes) -> KeyMaterial:
+        """Keep `seed`, which was made outside, as the key of `node`."""
+        return asyncio.run(keep_seed(self.uri(node), self.keysmith(node), bytearray(seed)))
+
     def open(self, node: str = "good") -> Backend:
         """Return the backend of `node`."""
         return open_backend(self.uri(node), self.signer(node))
@@ -75,6 +79,7 @@ def file_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     directory = tmp_path_factory.mktemp("sealed")
     with pytest.MonkeyPatch.context() as patch:
         cheap = (sealed_file.Hardness(8 * 1024, 1, 1),)
+        patch.setattr(sealed_file.keep_seed, "__defaults__", cheap)
         patch.setattr(sealed_file.make_key, "__defaults__", cheap)  # the cost is measured elsewhere
         place = Place(
             "sealed-file",

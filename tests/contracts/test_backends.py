@@ -16,6 +16,7 @@ import pytest
 from custody import curve
 from custody.canonical import decode, encode
 from custody.errors import ConflictError, CustodyError, IntegrityError
+from custody.mnemonic import to_seed, to_words
 from custody.wallet import Network
 from signer_node.backends import signing
 from signer_node.backends.port import Backend, BackendRefused, State
@@ -168,6 +169,21 @@ def test_make_key_when_there_is_one_changes_nothing(place: Place) -> None:
 
     assert refused.value.code == "SEED_EXISTS"
     assert asyncio.run(place.open("made-twice").public()) == first
+
+
+def test_keep_seed_of_words_signs_as_any_other_and_is_never_overwritten(seed_place: Place) -> None:
+    """A seed of BIP-39 (64 bytes) lives where keys live: libwally knows its public half; a second one is refused."""
+    seed = to_seed(to_words(bytes(range(16))), "pass")
+    place = seed_place
+    kept = place.keep("words", seed)
+
+    assert kept.key == descriptor_key(seed)
+    signatures = asyncio.run(place.open("words").sign(cleared(seed)))
+    assert [s.pubkey for s in signatures] == list(cleared(seed).pubkeys)
+    with pytest.raises(ConflictError) as refused:
+        place.keep("words", to_seed(to_words(bytes(16)), "pass"))
+    assert refused.value.code == "SEED_EXISTS"
+    assert asyncio.run(place.open("words").public()) == kept
 
 
 async def test_health_when_all_is_well_is_ready(place: Place) -> None:

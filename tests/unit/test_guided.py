@@ -171,6 +171,14 @@ async def test_hold_with_dice_mixes_them_in_and_counts_them(config: NodeConfig) 
     assert enough not in str(record)
 
 
+async def test_hold_where_keys_are_made_inside_keeps_nothing_and_says_so(config: NodeConfig) -> None:
+    """An engine makes its own key: seed words cannot be put into it."""
+    engine = replace(config, backend="vault-engine://127.0.0.1:1/engine")
+    with pytest.raises(CustodyError) as refused:
+        await hold(engine, Holder([]))  # not one question is asked
+    assert refused.value.code == "BACKEND_KEEPS_NONE"
+
+
 def test_asked_back_helpers_read_the_sheet() -> None:
     """The person of these tests writes down what a person would."""
     holder = Holder([], sheets=[("one", "two")])
