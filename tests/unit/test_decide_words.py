@@ -12,6 +12,7 @@ from custody.decide import Allow, Case, Decided, Deny, MessageCase, Need, check_
 from custody.interval import Interval
 from custody.message import Message
 from custody.policy import Policy
+from custody.policy.budgets import Spent
 from custody.policy.document import Limits
 from custody.policy.subject import CoordinatorFacts
 from custody.policy.terms import MessageFormat
@@ -23,6 +24,7 @@ from tests.fakes.rules import (
     TREASURY,
     approval,
     case,
+    family,
     policy,
     rule,
     seed_of,
@@ -191,3 +193,20 @@ def test_decide_message_given_nobody_yet_does_not_name_the_initiator_among_those
 
     assert isinstance(found, Need)
     assert [(missing.have, missing.could) for missing in found.missing] == [((), ("bob", "carol"))]
+
+
+def test_decide_given_a_follower_count_tells_rules_what_is_replaced_as_its_families_do() -> None:
+    """The fees of the family's other transactions are known from either, and those of other families are not taken."""
+    bumped, other = withdrawal(withdrawal_id="w-bumped"), withdrawal(withdrawal_id="w-other")
+    rules = policy(
+        rule("all", "allow", {"fee": {"max_sats": 1_000_000}}),
+        rule("probe", "deny", {"replacement": {"max_fee_increase": 0}}),
+    )
+    more = {"fee_sats": 1_001, "txid": bytes([1]) * 32}
+    families = (family(other), family(bumped))
+
+    for past in (families, Spent.of(rules, families)):
+        assert isinstance(decide(rules, case(bumped, facts=more, families=past)), Allow)
+        assert isinstance(decide(rules, case(bumped, families=past)), Deny)
+    alone = Spent.of(rules, families[:1])
+    assert isinstance(decide(rules, case(bumped, facts=more, families=alone)), Deny)
