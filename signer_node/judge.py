@@ -218,9 +218,10 @@ def prove(
 
 def interval_of(state: State, fresh: Cosigned, moment: Moment) -> Interval:
     """Return the time as an interval (protocol.md "Time"): lo for what must have passed, hi for what must not."""
-    oldest = fresh.oldest_counted(state.policy.roots.w)
-    lo = min(moment.now, moment.now if oldest is None else oldest)
-    return Interval(lo=lo, hi=max(moment.now, moment.high_water))
+    found = fresh.oldest_counted(state.policy.roots.w)
+    oldest = moment.now if found is None else found
+    # One of w counted witnesses is honest, so the oldest of their times has passed, whatever this clock says.
+    return Interval(lo=min(moment.now, oldest), hi=max(moment.now, moment.high_water, oldest))
 
 
 def is_fresh(state: State, me: Pinned, fresh: Cosigned, moment: Moment, time: Interval) -> Refused | None:
@@ -233,8 +234,9 @@ def is_fresh(state: State, me: Pinned, fresh: Cosigned, moment: Moment, time: In
         return Refused(
             "CLOCK_AHEAD", f"a clock at most {policy.limits.bundle_max_age_s} s beyond every witness", "more"
         )
-    if time.hi - time.lo > limit:
-        return Refused("CHECKPOINT_STALE", f"cosignatures at most {limit} s old", f"{time.hi - time.lo} s")
+    age_s = max(moment.now, moment.high_water) - time.lo  # a slow clock makes nothing old, and ends nothing late
+    if age_s > limit:
+        return Refused("CHECKPOINT_STALE", f"cosignatures at most {limit} s old", f"{age_s} s")
     return None
 
 

@@ -34,6 +34,7 @@ class Signer:
 
     def __init__(self, genesis: Genesis, directory: Path, name: str = "alpha") -> None:
         self.name, self.clock = name, FakeClock(NOW)
+        directory.mkdir(exist_ok=True)
         self._node = open_node(genesis, name, directory, self.clock)
 
     async def says(self, spend: Spend, index: int, at: int) -> str:
@@ -84,6 +85,23 @@ async def test_atk_090_clock_set_back_revives_nothing_that_an_accepted_time_ende
     assert await cold.says(later, later.release(), NOW + HOUR) == "signed"
 
     assert await cold.says(ending, index, NOW - 5 * HOUR) == answer
+
+
+@pytest.mark.parametrize("name", ["alpha", "cold"])
+@pytest.mark.parametrize("slow", [0, 60, 5 * HOUR])
+async def test_atk_090_slow_clock_revives_nothing_that_witnesses_saw_the_end_of(
+    name: str, slow: int, tmp_path: Path
+) -> None:
+    """The oldest counted cosignature has passed: a withdrawal, and rules, that ended before it have ended."""
+    world = World(FREE)
+    ended, ending = spend_at(world, NOW, expires_at=NOW), spend_at(world, NOW, number=2, expires_at=NOW + 1)
+    expired = genesis_of(PAY, not_after=NOW)
+    under_expired = spend_at(World(expired), NOW)
+    signer, other = Signer(FREE, tmp_path, name), Signer(expired, tmp_path / "other", name)
+
+    assert await signer.says(ended, ended.release(), NOW - slow) == "WITHDRAWAL_EXPIRED"
+    assert await signer.says(ending, ending.release(), NOW - slow) == "signed"
+    assert await other.says(under_expired, under_expired.release(), NOW - slow) == "RULES_EXPIRED"
 
 
 @pytest.mark.parametrize(("after", "answer"), [(DAY - 1, "LIMIT_EXCEEDED"), (DAY, "signed"), (DAY + 1, "signed")])
