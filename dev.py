@@ -223,6 +223,14 @@ def check(_: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def wheelhouse(arguments: argparse.Namespace) -> int:
+    """Put what an air-gapped node needs into a new folder: wheels by their locked hashes, our own, an installer."""
+    venv = ROOT / "build" / "wheelhouse-venv"
+    python = ensure("build", venv)
+    make_venv(venv, with_pip=True)  # uv, where it is found, makes environments without pip and has no `pip wheel`
+    return become(python, "deploy.wheelhouse", [str(Path(arguments.folder).resolve())])
+
+
 def protos(_: argparse.Namespace) -> int:
     """Regenerate custody/v1 and signer_node/engine/wire from their .proto files."""
     python = ensure("dev")
@@ -345,7 +353,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line of dev.py."""
     top = argparse.ArgumentParser(prog="dev.py", description="Demo, tests, checks and benchmarks.", allow_abbrev=False)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for function in (demo, test, check, bench, soak, hwi, protos, lock):
+    for function in (demo, test, check, bench, soak, hwi, wheelhouse, protos, lock):
         summary = (function.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(function.__name__, help=summary, description=summary, allow_abbrev=False)
         command.set_defaults(function=function)
@@ -353,6 +361,8 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "name", help="one of: " + ", ".join(benchmark_names("soak_" if function is soak else ""))
             )
+        if function is wheelhouse:
+            command.add_argument("folder", help="new folder, for the Python and kind of machine that this runs on")
         if function is lock:
             command.add_argument("--upgrade", action="store_true", help="take the newest versions that fit")
     return top
