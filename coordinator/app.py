@@ -98,7 +98,9 @@ async def run(config: Config, hook: Hook = no_hook) -> int:
         if is_new:
             await parts.store.record(Change(parts.clock.now(), events=(ceremony_event(genesis),)))
         calls = RecordedCalls(parts.store, parts.clock, free_text_key(await free_text_secret(parts.logs.pins.key)))
-        server = build_server(_services(parts, chain), config.listen, _tls(config), stdout_logger(), calls)
+        server = build_server(
+            _services(parts, chain), config.listen, _tls(config), stdout_logger(), calls, config.calls_a_minute
+        )
         await server.start()
         stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
         tasks = [asyncio.create_task(work(parts)) for work in (_advance_all, _keep_checkpoints, _govern)]
@@ -224,6 +226,7 @@ async def _parts(
         books={w.wallet.wallet_id: ScriptBook(w.wallet) for w in genesis.wallets},
         confirmations=config.chain.confirmations,
         hook=hook,
+        coarse_for=config.coarse_for,
     )
     parts.admit((await followed.state(clock.now())).genesis.wallets)
     governing.turn_keys(parts, rules)

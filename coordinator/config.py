@@ -18,6 +18,8 @@ _ADDRESS = re.compile(r"https://[A-Za-z0-9.-]+:[0-9]{1,5}")
 _HTTPS = re.compile(r"https://[A-Za-z0-9.-]+:(?P<port>[0-9]{1,5})/[A-Za-z0-9._~/-]*")
 _SYSLOG = re.compile(r"[A-Za-z0-9.-]+:(?P<port>[0-9]{1,5})")
 MAX_PORT = 65_535
+CLIENT_CALLS_A_MINUTE = 600  # ten a second: above any payroll run, below what slows others down
+_READING = frozenset({"client", "reader", "operator"})  # roles that may be told less than everything
 MAX_CONFIG_BYTES = 64 * 1024  # a coordinator's configuration is one screen
 
 
@@ -65,6 +67,8 @@ class Config:
     chain: which view of the chain.
     tiles: loopback host:port of the read-only tiles of both logs, "" for none.
     stream: who gets a copy of every event.
+    coarse_for: roles whose callers are not told why rules deny ("client", "reader", "operator").
+    calls_a_minute: how many calls one client certificate may make.
     """
 
     listen: str
@@ -77,6 +81,8 @@ class Config:
     tiles: str = ""
     stream: StreamConfig = StreamConfig()
     next_log_key: SealedKey | VaultPlace | None = None
+    coarse_for: frozenset[str] = frozenset()
+    calls_a_minute: int = CLIENT_CALLS_A_MINUTE
 
 
 def load_config(path: Path) -> Config:
@@ -102,8 +108,14 @@ def load_config(path: Path) -> Config:
         witnesses=tuple(_witness(Fields(item, "witness")) for item in fields.items("witnesses", 63)),
         tiles=_only(fields.fields("tiles"), "listen") if fields.has("tiles") else "",
         stream=_stream(fields.fields("stream"), base) if fields.has("stream") else StreamConfig(),
+        coarse_for=frozenset(fields.names("coarse_for")) if fields.has("coarse_for") else frozenset(),
+        calls_a_minute=fields.integer("calls_a_minute", 1, 1_000_000)
+        if fields.has("calls_a_minute")
+        else CLIENT_CALLS_A_MINUTE,
     )
     fields.done()
+    if unknown := config.coarse_for - _READING:
+        raise MalformedError("CONFIG_ROLE", f"expected roles of {', '.join(sorted(_READING))}, found {min(unknown)}")
     return config
 
 

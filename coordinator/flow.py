@@ -15,6 +15,7 @@ from coordinator.chain.port import TxState
 from coordinator.deciding import Judged, asked_rightly, judge_now, stopped, veto_ends
 from coordinator.drafting import draft, facts_of, read_client_psbt
 from coordinator.effects import Effect, around
+from coordinator.ending import grounds_of, remember_end
 from coordinator.parts import Parts
 from coordinator.session import Session, Stage
 from coordinator.store.port import Change, Event, MoneyBody, Reservation, Versioned
@@ -158,7 +159,7 @@ async def consider(parts: Parts, held: Held) -> Held | None:
         if isinstance(judged, Refused):
             return await _end(parts, held, judged, now)
         if isinstance(judged.decision, Deny):
-            return await _end(parts, held, judged.decision.refused, now)
+            return await _end(parts, held, judged.decision.refused, now, judged.decision)
         if not isinstance(judged.decision, Allow) or judged.state.is_frozen(now):
             return None
         if judged.decision.delay.seconds and not await _has_waited(parts, held, judged, judged.decision, now):
@@ -328,11 +329,13 @@ async def _drafted(
     return refused or pays_once(withdrawal, found[1], state, now) or psbt
 
 
-async def _end(parts: Parts, held: Held, refused: Refused, now: int) -> Held:
-    """End a withdrawal that may not go on, give its coins back, and log why."""
+async def _end(parts: Parts, held: Held, refused: Refused, now: int, decision: Deny | None = None) -> Held:
+    """End a withdrawal that may not go on, give its coins back, and log why: in full, whoever may read how much."""
     ending = {"WITHDRAWAL_EXPIRED": sessions.expire, "STOPPED": sessions.reject, "REJECTED": sessions.reject}
     session = ending.get(refused.code, sessions.deny)(held.value, now)
-    event = _event("withdrawal.ended", read_withdrawal(held.value.withdrawal), refused)
+    more = {} if decision is None else grounds_of(decision)
+    event = _event("withdrawal.ended", read_withdrawal(held.value.withdrawal), refused, **more)
+    await remember_end(parts, held.value.digest, refused)
     with around(parts.hook, Effect.END):
         stored, _ = await parts.store.commit(held, session, Change(now, events=(event,)), release=_coins(held.value))
     return stored

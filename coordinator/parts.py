@@ -39,6 +39,7 @@ class Parts:
 
     books: script cache by wallet_id.  confirmations: depth in blocks at which a payment is done.
     later: wallets that the log added, by wallet_id.
+    coarse_for: roles of certificates whose callers are told that a withdrawal is denied, and not why.
     releasing: held while a decision counts the log and its RELEASE is written, so that no two count the same room.
     taking: held while a posted statement is compared with the log and written, so that none is logged twice.
     governing: held while a rules document gets its signatures together.
@@ -62,6 +63,7 @@ class Parts:
     turns: Turns = field(default_factory=Turns)
     verifying: Verifying = field(default_factory=Verifying)
     later: dict[bytes, GenesisWallet] = field(default_factory=dict)
+    coarse_for: frozenset[str] = frozenset()
 
     @property
     def wallets(self) -> tuple[GenesisWallet, ...]:

@@ -100,7 +100,7 @@ async def sign_and_send(office: Office, signed: Signed, yes: bool) -> None:
     """Show what a document, a wallet or a void changes, sign it and send it; complete, to the witnesses too."""
     # Plan: 1 the log is fresh · 2 it fits the rules in force · 3 read · 4 sign · 5 send.
     from console.cli.delivering import deliver
-    from console.cli.rule_pages import page_of, words_of
+    from console.cli.rule_pages import page_of, trial_lines, words_of
     from console.refusal import refuse_if
     from custody.genesis import with_endorsement
     from custody.rule_entry import rule_fits, standing_of
@@ -108,7 +108,7 @@ async def sign_and_send(office: Office, signed: Signed, yes: bool) -> None:
     state = await office.fresh_state()
     pen = await office.pen()
     refuse_if(rule_fits(state, signed))
-    office.output.page(page_of(state, signed, office.now))
+    office.output.page([*trial_lines(office, signed), *page_of(state, signed, office.now)])
     office.output.confirm(f"Sign {words_of(signed)} as {office.config.me}, having compared the words?", yes)
     signed = with_endorsement(signed, pen.endorse(signed.kind, signed.raw))
     value: dict[str, Json] = {"rules": signed.digest.hex(), "what": words_of(signed)}

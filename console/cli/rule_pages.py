@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from console.cli.office import Office
     from console.cli.output import Part
     from custody.follow import State
     from custody.statements import Signed
+
+TRIAL_DAYS = 30  # policy.md "Admin": a simulation is shown before a document can take effect
+DAY_S = 86_400
 
 
 def words_of(signed: Signed) -> str:
@@ -32,6 +36,26 @@ def does(state: State, signed: Signed) -> str:
     if signed.kind is Kind.RULES:
         return diff(state.policy, read_rules(signed)).verdict.value
     return "adds" if signed.kind is Kind.WALLET else f"takes back {read_void(signed).rules.hex()[:16]}"
+
+
+def trial_lines(office: Office, signed: Signed) -> list[str]:
+    """Return what a document would have done to the releases of the last TRIAL_DAYS, before anybody signs it."""
+    from console.pages import btc
+    from console.policy.trial import books_of, past_releases
+    from custody.governing import read_rules
+    from custody.policy.simulate import changes, simulate
+    from custody.statements import Kind
+
+    if signed.kind is not Kind.RULES or office.latest is None:
+        return []
+    followed, since = office.latest, office.now - TRIAL_DAYS * DAY_S
+    history, books = past_releases(followed), books_of(office.genesis)
+    compared = simulate(followed.state.policy, read_rules(signed), history, books, since)
+    changed = sum(each.is_changed for each in compared)
+    lines = [f"{len(compared)} releases in {TRIAL_DAYS} days, {changed} would have been judged otherwise"]
+    return lines + [
+        f"  {c.count} releases of {btc(c.amount_sats)}: {c.before}, now {c.after}, by {c.by}" for c in changes(compared)
+    ]
 
 
 def page_of(state: State, signed: Signed, now: int) -> list[str]:

@@ -22,7 +22,7 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from coordinator.rpc.calls import Calls, NoCalls
-from coordinator.rpc.identity import ALLOWED, Context, Identity, admit
+from coordinator.rpc.identity import ALLOWED, Context, Identity, Role, admit
 from coordinator.rpc.limits import MAX_CALLS_OF_ONE_PEER, deadline_s, message_limit
 from coordinator.rpc.pasted import refuse_secrets
 from coordinator.rpc.status import failure_of
@@ -33,6 +33,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in its stubs a
 Behaviour: TypeAlias = Callable[[Any, Context], Any]
 Log: TypeAlias = structlog.typing.FilteringBoundLogger
 NO_CALLS = NoCalls()
+MINUTE_S = 60.0
 
 
 @dataclass(slots=True)
@@ -54,9 +55,18 @@ class Border(grpc.aio.ServerInterceptor):
         log: gets one line per call.
         now: UTC seconds; certificates are judged by it.
         calls: told of each call, for the event log.
+        client_calls_a_minute: how many calls the certificate of a machine may make; 0 for no bound. People are slow.
     """
 
-    def __init__(self, log: Log, now: Callable[[], float] = time.time, calls: Calls = NO_CALLS) -> None:
+    def __init__(
+        self,
+        log: Log,
+        now: Callable[[], float] = time.time,
+        calls: Calls = NO_CALLS,
+        client_calls_a_minute: int = 0,
+    ) -> None:
+        self._client_calls_a_minute = client_calls_a_minute
+        self._minutes: dict[Identity, tuple[float, int]] = {}  # by machine: when its minute began, calls in it
         self._log = log
         self._calls = calls
         self._now = now
@@ -141,6 +151,7 @@ class Border(grpc.aio.ServerInterceptor):
         """Count one call of `peer` while the block runs. Raises UnavailableError TOO_MANY_CALLS above its share."""
         if self._running[peer] >= MAX_CALLS_OF_ONE_PEER:
             raise UnavailableError("TOO_MANY_CALLS", f"expected at most {MAX_CALLS_OF_ONE_PEER} calls at once")
+        self._rated(peer)
         self._running[peer] += 1
         try:
             yield
@@ -148,6 +159,19 @@ class Border(grpc.aio.ServerInterceptor):
             self._running[peer] -= 1
             if not self._running[peer]:
                 del self._running[peer]
+
+    def _rated(self, peer: Identity) -> None:
+        """Count one call of a machine in its minute. Raises UnavailableError TOO_MANY_CALLS_A_MINUTE above the rate."""
+        if peer.role is not Role.CLIENT or not self._client_calls_a_minute:
+            return
+        now = self._now()
+        began, count = self._minutes.get(peer, (now, 0))
+        if not 0 <= now - began < MINUTE_S:
+            began, count = now, 0
+        if count >= self._client_calls_a_minute:
+            most = f"expected at most {self._client_calls_a_minute} calls of {peer.name} a minute"
+            raise UnavailableError("TOO_MANY_CALLS_A_MINUTE", most)
+        self._minutes[peer] = (began, count + 1)
 
     def _write(self, call: _Call) -> None:
         """Write the one line of a call; services may have bound ids to it."""

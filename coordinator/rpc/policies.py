@@ -10,7 +10,7 @@ from coordinator.rpc.limits import exactly
 from coordinator.rpc.statements import read_signed, write_signed
 from coordinator.rpc.status import refuse
 from coordinator.rpc.views import add_decision
-from coordinator.rpc.withdrawals import shielded
+from coordinator.rpc.withdrawals import shielded, shown
 from custody.entries import read_freeze, read_unfreeze
 from custody.errors import NotFoundError, Refused
 from custody.follow import LONE_FREEZE_SECONDS, State, may_freeze
@@ -62,6 +62,7 @@ class Policies(policy_pb2_grpc.PolicyServiceServicer):
             raise NotFoundError("WITHDRAWAL_UNKNOWN", "expected a withdrawal that was proposed here")
         view = withdrawal_pb2.Withdrawal()
         await add_decision(self._parts, view, held.value, self._parts.clock.now())
+        view = shown(self._parts, view, context)
         return policy_pb2.ExplainResponse(decision=view.decision, missing_approvals=view.missing_approvals)
 
     async def Freeze(self, request: policy_pb2.FreezeRequest, context: Context) -> policy_pb2.FreezeResponse:

@@ -47,9 +47,16 @@ class RpcServer:
 
 
 def build_server(
-    services: Sequence[Served], address: str, files: TlsFiles, log: Log, calls: Calls = NO_CALLS
+    services: Sequence[Served],
+    address: str,
+    files: TlsFiles,
+    log: Log,
+    calls: Calls = NO_CALLS,
+    client_calls_a_minute: int = 0,
 ) -> RpcServer:
     """Return a server bound to `address` ("host:port", port 0 for a free one), not yet started; `calls` hears of calls.
+
+    client_calls_a_minute: of each client certificate; 0 for no bound.
 
     Raises:
         UnavailableError: LISTEN when the address cannot be bound; TLS_FILE.
@@ -57,7 +64,7 @@ def build_server(
     """
     check_protobuf_backend()
     server = grpc.aio.server(
-        interceptors=[Border(log, calls=calls)],
+        interceptors=[Border(log, calls=calls, client_calls_a_minute=client_calls_a_minute)],
         options=SERVER_OPTIONS,
         maximum_concurrent_rpcs=MAX_CALLS,
         compression=NO_COMPRESSION,

@@ -39,6 +39,7 @@ STATUS_OF_CODE: Mapping[str, grpc.StatusCode] = {
     "WITHDRAWAL_ID_TAKEN": grpc.StatusCode.ALREADY_EXISTS,  # for ever; other conflicts: the state moved on, read again
     "MESSAGE_TOO_LARGE": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "TOO_MANY_CALLS": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "TOO_MANY_CALLS_A_MINUTE": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "DEADLINE_EXCEEDED": grpc.StatusCode.DEADLINE_EXCEEDED,
     "NOT_SERVED": grpc.StatusCode.UNIMPLEMENTED,
     "TLS_VERSION": grpc.StatusCode.UNAUTHENTICATED,

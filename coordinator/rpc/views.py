@@ -5,6 +5,7 @@ from __future__ import annotations
 from coordinator.asking import standing_of
 from coordinator.deciding import Judged, judge_now
 from coordinator.drafting import facts_of
+from coordinator.ending import end_of
 from coordinator.parts import Parts
 from coordinator.rpc.statements import write_signed
 from coordinator.session import Session, Stage
@@ -17,6 +18,7 @@ from custody.signatures import Accepted
 from custody.v1 import statement_pb2, withdrawal_pb2
 from custody.withdrawal import Withdrawal, read_withdrawal
 
+COARSE = "DENIED"  # what callers who may not read reasons are told
 _TRUTH = {
     Outcome.TRUE: withdrawal_pb2.TRUTH_TRUE,
     Outcome.FALSE: withdrawal_pb2.TRUTH_FALSE,
@@ -46,6 +48,8 @@ async def view_of(parts: Parts, held: Versioned[Session]) -> withdrawal_pb2.With
     await _add_depth(parts, view, session)
     if session.stage is Stage.APPROVING:
         await add_decision(parts, view, session, now)
+    elif session.is_ended and (ended := await end_of(parts, session.digest)) is not None:
+        view.ended.CopyFrom(refusal(ended))
     await _add_signers(parts, view, session, withdrawal, now)
     return view
 
@@ -58,7 +62,35 @@ async def add_decision(parts: Parts, view: withdrawal_pb2.Withdrawal, session: S
         view.decision.refusals.append(refusal(judged))
         return
     view.decision.CopyFrom(decision_of(judged, now))
+    noticed = [t for digest, t in judged.state.notices if digest == session.digest]
+    if noticed and isinstance(judged.decision, Allow | Need) and judged.decision.delay.seconds:
+        view.delayed_until = min(noticed) + judged.decision.delay.seconds
     view.missing_approvals.extend(missing_of(judged.decision))
+
+
+def for_role(parts: Parts, view: withdrawal_pb2.Withdrawal, role: str) -> withdrawal_pb2.Withdrawal:
+    """Return `view` as callers with certificates of `role` may read it: whole, or with a coarse reason alone.
+
+    What a requester learns of limits and approvers helps whoever stole his key; the event log has it all the same.
+    """
+    if role not in parts.coarse_for:
+        return view
+    outcome, is_denied = view.decision.outcome, bool(view.decision.refusals)
+    view.ClearField("decision")
+    view.ClearField("missing_approvals")
+    view.decision.outcome = outcome
+    if is_denied:
+        view.decision.refusals.append(_coarse())
+    if view.HasField("ended"):
+        view.ended.CopyFrom(_coarse())
+    for row in view.signers:
+        row.ClearField("refusal")
+    return view
+
+
+def _coarse() -> statement_pb2.Refusal:
+    """Return all that a coarse answer says of a refusal."""
+    return statement_pb2.Refusal(code=COARSE)
 
 
 def decision_of(judged: Judged, now: int) -> withdrawal_pb2.Decision:

@@ -12,7 +12,7 @@ from coordinator.rpc.identity import Context, identity_of
 from coordinator.rpc.limits import exactly, page_size
 from coordinator.rpc.statements import read_signed, write_signed
 from coordinator.rpc.status import refuse
-from coordinator.rpc.views import add_decision, view_of
+from coordinator.rpc.views import add_decision, for_role, view_of
 from coordinator.session import Session, Stage
 from coordinator.store.port import Page, Versioned
 from coordinator.telling import HandedIn
@@ -53,7 +53,9 @@ class Withdrawals(withdrawal_pb2_grpc.WithdrawalServiceServicer):
         self, request: withdrawal_pb2.GetWithdrawalRequest, context: Context
     ) -> withdrawal_pb2.GetWithdrawalResponse:
         """Show one withdrawal."""
-        return withdrawal_pb2.GetWithdrawalResponse(withdrawal=await view_of(self._parts, await self._find(request)))
+        return withdrawal_pb2.GetWithdrawalResponse(
+            withdrawal=shown(self._parts, await view_of(self._parts, await self._find(request)), context)
+        )
 
     async def ListWithdrawals(
         self, request: withdrawal_pb2.ListWithdrawalsRequest, context: Context
@@ -64,7 +66,7 @@ class Withdrawals(withdrawal_pb2_grpc.WithdrawalServiceServicer):
         page = Page(limit, _token(request.page_token), request.wallet_id or None)
         found = await self._parts.store.list(stages or frozenset(Stage), page)
         token = found[-1].value.digest.hex() if len(found) == limit else ""
-        views = [await view_of(self._parts, held) for held in found]
+        views = [shown(self._parts, await view_of(self._parts, held), context) for held in found]
         return withdrawal_pb2.ListWithdrawalsResponse(withdrawals=views, next_page_token=token)
 
     async def WatchWithdrawals(
@@ -81,7 +83,8 @@ class Withdrawals(withdrawal_pb2_grpc.WithdrawalServiceServicer):
             for found in held:
                 if seen.get(found.value.digest) != found.version:
                     seen[found.value.digest] = found.version
-                    yield withdrawal_pb2.WatchWithdrawalsResponse(withdrawal=await view_of(self._parts, found))
+                    view = shown(self._parts, await view_of(self._parts, found), context)
+                    yield withdrawal_pb2.WatchWithdrawalsResponse(withdrawal=view)
             await asyncio.sleep(_WATCH_SECONDS)
 
     async def CancelWithdrawal(
@@ -89,7 +92,7 @@ class Withdrawals(withdrawal_pb2_grpc.WithdrawalServiceServicer):
     ) -> withdrawal_pb2.CancelWithdrawalResponse:
         """Cancel before the release."""
         view = await shielded(stopped(self._parts, read_signed(request.stop)))
-        return withdrawal_pb2.CancelWithdrawalResponse(withdrawal=view)
+        return withdrawal_pb2.CancelWithdrawalResponse(withdrawal=shown(self._parts, view, context))
 
     async def _propose(
         self, signed: Signed, psbt: bytes | None, context: Context
@@ -99,7 +102,8 @@ class Withdrawals(withdrawal_pb2_grpc.WithdrawalServiceServicer):
         if isinstance(proposed, Refused):
             refuse(proposed)
         held, created = proposed
-        return await view_of(self._parts, await flow.advance(self._parts, held.value.digest)), created
+        view = await view_of(self._parts, await flow.advance(self._parts, held.value.digest))
+        return shown(self._parts, view, context), created
 
     async def _find(self, request: withdrawal_pb2.GetWithdrawalRequest) -> Versioned[Session]:
         store = self._parts.store
@@ -128,14 +132,14 @@ class Approvals(approval_pb2_grpc.ApprovalServiceServicer):
         before = await self._parts.store.load(digest)
         known = before is not None and any(a.digest == signed.digest for a in before.value.approvals)
         view = await shielded(self._approve(signed, digest))
-        return approval_pb2.SubmitApprovalResponse(withdrawal=view, created=not known)
+        return approval_pb2.SubmitApprovalResponse(withdrawal=shown(self._parts, view, context), created=not known)
 
     async def SubmitStop(
         self, request: approval_pb2.SubmitStopRequest, context: Context
     ) -> approval_pb2.SubmitStopResponse:
         """Log a reject, veto or cancel."""
         view = await shielded(stopped(self._parts, read_signed(request.stop)))
-        return approval_pb2.SubmitStopResponse(withdrawal=view)
+        return approval_pb2.SubmitStopResponse(withdrawal=shown(self._parts, view, context))
 
     async def ListApprovals(
         self, request: approval_pb2.ListApprovalsRequest, context: Context
@@ -146,6 +150,7 @@ class Approvals(approval_pb2_grpc.ApprovalServiceServicer):
             raise NotFoundError("WITHDRAWAL_UNKNOWN", "expected a withdrawal that was proposed here")
         view = withdrawal_pb2.Withdrawal()
         await add_decision(self._parts, view, held.value, self._parts.clock.now())
+        view = shown(self._parts, view, context)
         return approval_pb2.ListApprovalsResponse(
             approvals=[write_signed(signed) for signed in held.value.approvals], missing=view.missing_approvals
         )
@@ -155,6 +160,11 @@ class Approvals(approval_pb2_grpc.ApprovalServiceServicer):
         if isinstance(filed, Refused):
             refuse(filed)
         return await view_of(self._parts, await flow.advance(self._parts, digest))
+
+
+def shown(parts: Parts, view: withdrawal_pb2.Withdrawal, context: Context) -> withdrawal_pb2.Withdrawal:
+    """Return `view` as the caller may read it."""
+    return for_role(parts, view, identity_of(context).role.value) if parts.coarse_for else view
 
 
 async def stopped(parts: Parts, signed: Signed) -> withdrawal_pb2.Withdrawal:

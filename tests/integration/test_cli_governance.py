@@ -61,6 +61,8 @@ def test_tightening_from_draft_to_effect(office: Desk, tmp_path: Path) -> None:
     assert [(found["verdict"], found["missing"]) for found in waiting["pending"]] == [("tightens", ["frank", "grace"])]
     second = admin(office, "frank", "policy", "sign", name, typed="yes\n")
     assert (second.code, "deny added" in second.out) == (0, True)
+    assert "0 releases in 30 days, 0 would have been judged otherwise" in second.out
+    assert "signed by the change_quorum: 2 more of admins" in second.out
     third = admin(office, "grace", "policy", "sign", name, "--yes", "-o", "json")
     assert (third.code, third.json["missing"], third.json["delivery"]["coordinator"]) == (0, [], "taken")
 
