@@ -98,6 +98,8 @@ def give(answer: bytes, carriers: Carriers) -> None:
     if carriers.folder:
         try:
             carriers.folder.mkdir(exist_ok=True)
+            for old in carriers.folder.glob("frame-*.png"):  # a longer answer's last frames would be another message's
+                old.unlink()
         except OSError as error:
             raise MalformedError("FILE_REFUSED", f"{carriers.folder.name}: {error.strerror}") from error
         for number, text in enumerate(frames.first, 1):

@@ -95,7 +95,7 @@ class BbqrJoiner:
         """
         found = _HEADER.fullmatch(text[:HEADER_CHARS])
         if found is None:
-            raise MalformedError("FRAME_HEADER", f"expected a BBQr header, found {text[:HEADER_CHARS]!r}")
+            raise MalformedError("FRAME_HEADER", f"expected a BBQr header, found {text[:HEADER_CHARS]!a}")
         session, at, body = (found[1], found[2], int(found[3], 36)), int(found[4], 36), text[HEADER_CHARS:]
         if not 0 <= at < session[2]:
             raise MalformedError("FRAME_HEADER", f"expected a number below {session[2]}, found {at}")

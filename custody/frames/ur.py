@@ -120,5 +120,5 @@ def _read_frame(text: str) -> tuple[str, bytes | Part]:
     sequence = _SEQUENCE.fullmatch(rest[0])
     numbers, data = cbor.read_part(bytewords.decode(rest[1]))
     if sequence is None or numbers[:2] != (int(sequence[1]), int(sequence[2])) or max(numbers) >= 2**32:
-        raise MalformedError("FRAME_HEADER", f"expected numbers {numbers[:2]} in front, found {rest[0][:24]!r}")
+        raise MalformedError("FRAME_HEADER", f"expected numbers {numbers[:2]} in front, found {rest[0][:24]!a}")
     return type_, Part(*numbers, data=data)

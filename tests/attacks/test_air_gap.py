@@ -257,7 +257,16 @@ def test_atk_118_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
     assert refused.value.code == "FILE_REFUSED"
 
 
-ESCAPES = ("\x1b]0;owned\x07", "\u202egnp.exe", "\u0430lice", "\x9b2J", "B$2B0100\x1b[2J", "UR:KEYTURN/\x1b[2J")
+ESCAPES = (
+    "\x1b]0;owned\x07",
+    "\u202egnp.exe",
+    "\u0430lice",
+    "\x9b2J",
+    "B$2B0100\x1b[2J",
+    "UR:KEYTURN/\x1b[2J",
+    "B$2\u0430\u202e",
+    "UR:PSBT/1-\u0430/AEAE",
+)
 
 
 @pytest.mark.parametrize("text", ESCAPES)

@@ -160,3 +160,24 @@ def test_handovers_then_hold_what_came_and_what_left(tmp_path: Path) -> None:
         ("taken", "bundle", digest_of(bundle).hex()),
         ("given", "answer", digest_of(answer).hex()),
     ]
+
+
+def test_picture_in_the_docs_then_has_the_headings_of_the_screen(tmp_path: Path) -> None:
+    """What people are shown beforehand is what they will see: the same sections in the same order."""
+    world, spend = spend_of()
+    (tmp_path / "bundle").write_bytes(spend.bundle(node="cold").to_bytes())
+    config = cold_node(world.genesis, tmp_path)
+    with running(command(config, "bundle", "--out", "answer"), tmp_path, environment()) as session:
+        screen = session.until("To sign, type")
+        session.press("\x1b")
+        session.end()
+
+    (drawn,) = (block for block in PICTURE.read_text().split("```") if "╭" in block)
+    assert headings(drawn) == headings(screen)
+    assert len(headings(screen)) == 6
+
+
+def headings(screen: str) -> list[str]:
+    """Return the lines in capitals."""
+    bare = [line.strip("│ ") for line in screen.splitlines()]
+    return [line for line in bare if line and line == line.upper() and any(c.isalpha() for c in line)]

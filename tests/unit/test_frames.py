@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from base64 import b32encode
+from collections.abc import Callable
+from functools import partial
 from random import Random
 
 import pytest
@@ -27,6 +29,15 @@ def joined(texts: list[str]) -> Parcel:
     for text in texts:
         joiner.add(text)
     return joiner.parcel()
+
+
+def code_of(act: Callable[[], object]) -> str:
+    """Return the code with which `act` is refused, or "TAKEN"."""
+    try:
+        act()
+    except MalformedError as error:
+        return error.code
+    return "TAKEN"
 
 
 def part_frame(number: int, count: int, size: int, checksum: int, data: bytes, prefix: str = "") -> str:
@@ -236,3 +247,36 @@ def test_fountain_when_a_message_is_shorter_than_a_fragment_then_is_one() -> Non
     assert fountain.fragment_bytes(100, 100) == 100
     assert fountain.fragment_bytes(101, 100) == 51
     assert fountain.fragment_bytes(1, 100) == 1
+
+
+@given(
+    texts=st.lists(
+        st.one_of(
+            st.text(max_size=60),
+            st.builds("B${}".format, st.text("HZ2PB0123ABCZ", max_size=40)),
+            st.builds("ur:{}".format, st.text("abcdefghyz0123-/", max_size=60)),
+        ),
+        max_size=4,
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_joiner_given_any_text_then_refuses_by_code_alone(texts: list[str]) -> None:
+    """A camera sees anything: nothing but MalformedError comes of it."""
+    joiner = Joiner()
+    said = [code for text in texts for code in (code_of(partial(joiner.add, text)), code_of(joiner.parcel))]
+
+    assert all(code.isupper() for code in said)
+
+
+@given(at=st.integers(0, 400), char=st.characters(codec="ascii"), kind=st.sampled_from(FrameKind))
+@settings(max_examples=200, deadline=None)
+def test_frames_with_one_character_changed_then_are_refused_or_the_same(at: int, char: str, kind: FrameKind) -> None:
+    """A misread that a camera lets through never becomes another document."""
+    sent = parcel(300)
+    texts = list(frames_of(sent, kind, CHARS).first[:8])
+    number, place = at % len(texts), at % len(texts[at % len(texts)])
+    texts[number] = texts[number][:place] + char + texts[number][place + 1 :]
+    found: list[Parcel] = []
+    code = code_of(lambda: found.append(joined(texts)))
+
+    assert found == [sent] or (not found and code.isupper())
