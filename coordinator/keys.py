@@ -78,9 +78,10 @@ async def take_report(parts: Parts, signed: Signed, actor: str) -> bool | Refuse
 
 async def _checked(parts: Parts, signed: Signed, now: int) -> tuple[str, int] | Refused:
     """Return who reports, and of when, if its signatures hold."""
-    policy = (await parts.followed.state(now)).policy
+    state = await parts.followed.state(now)
+    policy = state.policy
     if signed.kind is Kind.ALIVE:
-        life = check_life(parts.genesis, policy, signed)
+        life = check_life(state.genesis, policy, signed)
         return life if isinstance(life, Refused) else (life.node, life.at)
     drill = read_drill(signed)
     node = policy.roots.node(drill.node)
@@ -92,10 +93,10 @@ async def _checked(parts: Parts, signed: Signed, now: int) -> tuple[str, int] | 
 async def health_now(parts: Parts) -> tuple[Health, ...]:
     """Return how the keys of every wallet stand."""
     proven: dict[str, int] = {}
-    for node in {slot.node for wallet in parts.genesis.wallets for slot in wallet.slots if slot.node is not None}:
+    for node in {slot.node for wallet in parts.wallets for slot in wallet.slots if slot.node is not None}:
         if (alive := (await reports_of(parts, node)).alive) is not None:
             proven[node] = read_life(alive).at
-    return tuple(health_of(wallet, proven, parts.clock.now()) for wallet in parts.genesis.wallets)
+    return tuple(health_of(wallet, proven, parts.clock.now()) for wallet in parts.wallets)
 
 
 async def alarm_for_ever(parts: Parts) -> None:

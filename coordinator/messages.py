@@ -126,7 +126,7 @@ async def advance_all(parts: Parts) -> None:
 async def stand(parts: Parts, kept: Kept, now: int) -> Footing | Refused:
     """Return where an open message stands under the rules of `now`, or what ends it."""
     state, message = await parts.followed.state(now), read_message(kept.signed)
-    wallet, book = parts.genesis.wallet(message.wallet_id), parts.books.get(message.wallet_id)
+    wallet, book = parts.wallet(message.wallet_id), parts.book(message.wallet_id)
     if wallet is None or book is None:
         return Refused("WALLET_OTHER", "a wallet of this genesis", message.wallet_id.hex())
     spend = spend_of(message, book)

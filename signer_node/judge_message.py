@@ -14,6 +14,7 @@ from custody.bundle import Behind, Bundle
 from custody.decide import Deny, MessageCase, Need, decide_message
 from custody.errors import CustodyError, Refused
 from custody.follow import State, advance, in_force, open_money_checkpoint, open_under, settled, time_of
+from custody.genesis import GenesisWallet
 from custody.held import Held, with_held
 from custody.interval import Interval
 from custody.message import Message, check_message, read_message
@@ -110,11 +111,14 @@ def _judged(
     logged = _logged(settled_state, bundle, message, time)
     if isinstance(logged, Refused):
         return logged
-    spend = _spend(bundle, me, message, book)
-    if isinstance(spend, Refused):
-        return spend
-    refused = _allowed(bundle, me, settled_state, spend, logged, time, confirmed)
-    return refused or _cleared(bundle, me, spend, time)
+    made = _spend(bundle, me, settled_state, message, book)
+    if isinstance(made, Refused):
+        return made
+    spend, wallet = made
+    agreed = _allowed(bundle, me, settled_state, spend, logged, time, confirmed)
+    if isinstance(agreed, Refused):
+        return agreed
+    return _cold_first(bundle, me, settled_state, spend, wallet, agreed) or _cleared(bundle, me, spend, wallet, time)
 
 
 def _settled(bundle: Bundle, state: State, time: Interval) -> State | Refused:
@@ -141,14 +145,20 @@ def _logged(state: State, bundle: Bundle, message: Message, time: Interval) -> L
     return found
 
 
-def _spend(bundle: Bundle, me: Pinned, message: Message, book: ScriptBook) -> MessageSpend | Refused:
-    """Step 3: to_sign of a wallet that I hold a key of, made here; nothing of it comes from outside."""
-    wallet = me.genesis.wallet(message.wallet_id)
-    if wallet is None or wallet.key_index(me.node) is None or book.wallet != wallet.wallet:
+def _spend(
+    bundle: Bundle, me: Pinned, state: State, message: Message, book: ScriptBook
+) -> tuple[MessageSpend, GenesisWallet] | Refused:
+    """Step 3: to_sign of a wallet that I hold a key of and pinned, made here; nothing of it comes from outside."""
+    wallet = state.genesis.wallet(message.wallet_id)
+    if wallet is None or wallet.key_index(me.node) is None:
         return Refused("WALLET_OTHER", f"a wallet that node {me.node} holds a key of", message.wallet_id.hex())
+    if wallet.document and wallet.document not in me.wallets:
+        return Refused("WALLET_UNPINNED", f"wallet {wallet.name} pinned on node {me.node}", "in the log alone")
     if bundle.psbt:
         return Refused("MESSAGE_PSBT", "no transaction: this node makes to_sign itself", "one")
-    return spend_of(message, book)
+    own = book if book.wallet.wallet_id == message.wallet_id else ScriptBook(wallet.wallet)
+    spend = spend_of(message, own)
+    return spend if isinstance(spend, Refused) else (spend, wallet)
 
 
 def _allowed(
@@ -159,8 +169,11 @@ def _allowed(
     logged: Logged,
     time: Interval,
     confirmed: frozenset[bytes],
-) -> Refused | None:
-    """Steps 4 and 5: each approval is proven, my rules say Allow, its delay has run since the entry, cold first."""
+) -> SignersRequired | Refused:
+    """Steps 4 and 5: each approval is proven, my rules say Allow, its delay has run since the entry.
+
+    Returns what the rules ask of signers.
+    """
     message = spend.message
     approvals = tuple((read_approval(signed), signed) for signed in bundle.approvals)
     if refused := _people(state, message, approvals, logged.t):
@@ -179,7 +192,7 @@ def _allowed(
     age_s, longest_s = time.hi - ends, state.policy.limits.bundle_max_age_s
     if age_s > longest_s:
         return Refused("MESSAGE_STALE", f"an entry at most {longest_s} s old", f"{age_s} s")
-    return _cold_first(bundle, me, state, spend, decision.signers)
+    return decision.signers
 
 
 def _people(state: State, message: Message, approvals: tuple[tuple[Approval, Signed], ...], at: int) -> Refused | None:
@@ -195,21 +208,21 @@ def _people(state: State, message: Message, approvals: tuple[tuple[Approval, Sig
 
 
 def _cold_first(
-    bundle: Bundle, me: Pinned, state: State, spend: MessageSpend, required: SignersRequired
+    bundle: Bundle,
+    me: Pinned,
+    state: State,
+    spend: MessageSpend,
+    wallet: GenesisWallet,
+    required: SignersRequired,
 ) -> Refused | None:
-    wallet = me.genesis.wallet(spend.message.wallet_id)
-    if wallet is None:
-        return Refused("WALLET_OTHER", "a wallet of this genesis", spend.message.wallet_id.hex())
     accepted = spend.accept(bundle.signatures)
     signed = {slot.node for at, slot in enumerate(wallet.slots) if slot.node is not None and at in accepted.signed}
     return signers_in_order(me.node, state.policy, wallet, required, signed)
 
 
-def _cleared(bundle: Bundle, me: Pinned, spend: MessageSpend, time: Interval) -> ClearedMessage | Refused:
-    wallet = me.genesis.wallet(spend.message.wallet_id)
-    key_index = None if wallet is None else wallet.key_index(me.node)
-    if key_index is None:
-        return Refused("WALLET_OTHER", f"a wallet that node {me.node} holds a key of", spend.message.wallet_id.hex())
+def _cleared(bundle: Bundle, me: Pinned, spend: MessageSpend, wallet: GenesisWallet, time: Interval) -> ClearedMessage:
+    key_index = wallet.key_index(me.node)
+    assert key_index is not None  # noqa: S101 - `_spend` refused what I hold no key of
     return ClearedMessage(
         withdrawal_digest=spend.message.digest,
         txid=spend.txid,

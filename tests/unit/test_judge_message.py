@@ -14,6 +14,7 @@ from custody.approval import Approval, Decision
 from custody.bundle import Bundle, LogPart, check_receipt
 from custody.entries import Document, EntryKind
 from custody.errors import Refused
+from custody.follow import start
 from custody.genesis import Genesis
 from custody.message import FundCoin, Message
 from custody.message_spend import MessageSpend, spend_of
@@ -24,13 +25,17 @@ from custody.statements import Kind, Signed, sign
 from custody.transaction import OutPoint
 from custody.units import Sats
 from custody.wallet import Network
+from signer_node.judge import Moment, Pinned
+from signer_node.judge_message import ClearedMessage, judge_message
 from signer_node.node import Node
 from signer_node.review import review_message
 from tests.fakes.clock import FakeClock
 from tests.fakes.rules import DAY, NOW, PAY, key_of, rule, seed_of
+from tests.governing import after, document_of, log_rules, signed_rules
 from tests.integration.harness import genesis_of, open_node
+from tests.later import later_wallet, log_document, naming, wallet_in
 from tests.official import proof_holds
-from tests.world import World, book_of
+from tests.world import World, book_of, make_genesis
 
 SPEAK = rule("speak", "allow", {"message": {"max_len": 200}}, operations=["message"])
 ASK = rule("ask", "require", {}, {"approvals": {"group": "ops", "threshold": 1}}, operations=["message"])
@@ -211,3 +216,22 @@ async def test_message_at_an_air_gapped_node_is_read_before_it_is_signed(tmp_pat
     assert "shows 2 coins of 0.00012000 BTC" in pages[0]
     assert node._journal.signed == ()
     assert node._journal.high_water == NOW
+
+
+@pytest.mark.parametrize(("is_pinned", "expected"), [(True, "OK"), (False, "WALLET_UNPINNED")])
+def test_message_of_a_later_wallet_is_signed_where_that_wallet_is_pinned(is_pinned: bool, expected: str) -> None:
+    """Log and rules name it; this machine's own operator must have pinned it too."""
+    speaking = make_genesis(PAY, SPEAK)
+    vault = later_wallet(speaking)
+    world = World(speaking)
+    log_document(world, vault)
+    log_rules(world, signed_rules(after(document_of(speaking), wallets=naming(vault, speaking))))
+    world.now += 8 * DAY
+    wallet = wallet_in(vault, speaking)
+    said = message(speaking, wallet_id=wallet.wallet.wallet_id, created_at=world.now - 100, expires_at=world.now + DAY)
+    bundle = bundle_of(world, said, ())
+    me = Pinned(speaking, "alpha", frozenset({vault.digest} if is_pinned else ()))
+    found = judge_message(bundle, me, start(speaking), Moment(world.now, 0), book_of(speaking.wallets[0].wallet))
+    assert code(found.outcome) == expected
+    if isinstance(found.outcome, ClearedMessage):
+        assert found.outcome.pubkeys == (wallet.wallet.script(0, 2).pubkeys[0],)
