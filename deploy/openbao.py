@@ -28,6 +28,7 @@ from deploy.engine import ENGINE_TYPE, engine_mount, install_engine
 
 POLICIES = Path(__file__).parent / "vault"
 KV_MOUNT, TRANSIT_MOUNT = "keyturn", "transit"
+ACTIVE, STANDBY = 200, 429  # as `sys/health` answers
 START_TIMEOUT_S = 30.0  # 2 s on an idle machine
 STOP_TIMEOUT_S = 10.0  # raft closes in 0.9 to 2 s
 CALL_TIMEOUT_S = (1.0, 10.0)
@@ -49,6 +50,7 @@ seal "static" {{
 }}
 listener "tcp" {{
   address = "127.0.0.1:{port}"
+  cluster_address = "127.0.0.1:{cluster_port}"
   tls_cert_file = "{certificate}"
   tls_key_file = "{key}"
   tls_min_version = "tls13"
@@ -87,7 +89,12 @@ class Role:
     @property
     def name(self) -> str:
         """The name of its AppRole and policy: `signer-NODE`, `keysmith-NODE` or `log-NODE`."""
-        return f"{self.kind.partition('-')[0]}-{self.node}"
+        return f"{self.job}-{self.node}"
+
+    @property
+    def job(self) -> str:
+        """What it does: signer, keysmith or log."""
+        return self.kind.partition("-")[0]
 
     @property
     def policy(self) -> str:
@@ -161,12 +168,15 @@ class Server:
             self.process.kill()
             self.process.wait()
 
-    def restart(self) -> None:
-        """Start the server again on the same data and port; it unseals itself, and old tokens work."""
+    def restart(self, healths: tuple[int, ...] = (ACTIVE,)) -> None:
+        """Start the server again on the same data and port; it unseals itself, and old tokens work.
+
+        healths: what it is waited for, as `sys/health` answers; a standby never becomes active.
+        """
         if self.process.poll() is None:
             self.stop()
         self.process = _launch(self.directory)
-        _wait_for(self, (200,))
+        _wait_for(self, healths)
 
     def call(
         self, method: str, path: str, token: str = "", body: Mapping[str, Any] | None = None, wrap_ttl_s: int = 0

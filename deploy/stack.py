@@ -34,8 +34,8 @@ from signer_node.backends.private_file import write_private_once
 NODES: Mapping[str, str] = {"alpha": "engine", "beta": "transit", "cold": "sealed"}
 """Where each node's key lives: engine, transit or kv in an OpenBao of its own; sealed, sealed-online in a file."""
 OFFLINE, IN_FILE = "sealed", frozenset({"sealed", "sealed-online"})
+BY_CERTIFICATE = frozenset({"transit"})  # enters its server by the certificate that it dials with; others by AppRole
 READY_SECONDS = 30.0
-WITNESSES_NEEDED = 2  # of three: f = 0; deploy/examples/witnesses/ shows four of which one may lie
 Say = Callable[[str], None]
 
 
@@ -145,10 +145,11 @@ class Stack:
         server = self.vaults.get(node)
         if server is None:
             return
-        for job in ("signer", "keysmith"):
-            path = self.node(node) / f"{job}.wrapped"
-            path.unlink(missing_ok=True)
-            write_private_once(path, server.wrapped_secret(Role(f"{job}-{self.nodes[node]}", node)).encode())
+        for role in roles_of(node, self.nodes[node]):
+            if role.by == "approle":
+                path = self.node(node) / f"{role.job}.wrapped"
+                path.unlink(missing_ok=True)
+                write_private_once(path, server.wrapped_secret(role).encode())
 
     def launch(self, name: str, module: str, config: Path) -> Process:
         """Start one long-running process, with its output in `NAME.log`."""
@@ -202,6 +203,12 @@ class Stack:
         return self.launch(name, "", config)
 
 
+def roles_of(node: str, kind: str) -> tuple[Role, Role]:
+    """Return what `node` is at its server: a signer always, a keysmith once."""
+    by = "cert" if kind in BY_CERTIFICATE else "approle"
+    return Role(f"signer-{kind}", node, by), Role(f"keysmith-{kind}", node)
+
+
 def build(
     directory: Path,
     say: Say = print,
@@ -230,8 +237,10 @@ def _build(stack: Stack, now: int) -> None:
     _write_configs(stack)
     places = _records(stack)
     people = {name: _make_person(stack, name) for name in PEOPLE}
-    pins = Pins(_log_key(stack), _witness_keys(stack), w=WITNESSES_NEEDED)
-    count = len(pins.witnesses)
+    witnesses = _witness_keys(stack)
+    count = len(witnesses)
+    # More than half, so f = 0; deploy/examples/witnesses/ shows four of which one may lie.
+    pins = Pins(_log_key(stack), witnesses, w=count // 2 + 1)
     say(f"witnesses: W = {count}, w = {pins.w}, so f = {2 * pins.w - count - 1}: one liar among them splits the log")
     say("ceremony: genesis signed by every node and two admins")
     _make_genesis(stack, people, places, pins, now)
@@ -248,7 +257,7 @@ def _build(stack: Stack, now: int) -> None:
 def _start_vaults(stack: Stack) -> None:
     def start(node: str) -> tuple[str, Server]:
         kind = stack.nodes[node]
-        roles = [Role(f"{job}-{kind}", node) for job in ("signer", "keysmith")]
+        roles = roles_of(node, kind)
         engine = engine_file(stack.say) if kind == "engine" else None
         return node, openbao.start(stack.directory / "vaults" / node, stack.ca, roles=roles, engine=engine)
 
@@ -285,15 +294,12 @@ def _uri(server: Server, node: str, kind: str, home: Path) -> str:
 
 def _vault(server: Server, node: str, kind: str) -> list[str]:
     lines = []
-    for job, table in (("signer", "vault"), ("keysmith", "keysmith")):
-        role = Role(f"{job}-{kind}", node).name
-        lines += [
-            f"[{table}]",
-            f'ca = "{server.ca_path}"',
-            f'role = "{role}"',
-            f'role_id = "{server.role_ids[role]}"',
-            f'wrapped_secret_id = "{job}.wrapped"',
-        ]
+    for role, table in zip(roles_of(node, kind), ("vault", "keysmith"), strict=True):
+        lines += [f"[{table}]", f'ca = "{server.ca_path}"', f'role = "{role.name}"']
+        if role.by == "cert":
+            lines += [f'certificate = "{node}.pem"', f'key = "{node}.key"']
+        else:
+            lines += [f'role_id = "{server.role_ids[role.name]}"', f'wrapped_secret_id = "{role.job}.wrapped"']
     return lines
 
 

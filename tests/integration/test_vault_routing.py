@@ -1,0 +1,114 @@
+"""A real stack whose first node keeps its key in a real Vault that fails: others sign, and the node comes back.
+
+Every part is its own process over mTLS. What a withdrawal needs is two of three signers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from custody.v1 import signer_pb2, signer_pb2_grpc, withdrawal_pb2
+from custody.wallet import ScriptBook
+from deploy.openbao import Server
+from deploy.stack import build
+from tests.crash.light_stack import Light
+from tests.fakes.vault_cluster import full_audit_disk, kill
+from tests.vault_faults import AUDIT_FULL, FROZEN, KILLED, ROUTED, SEALED, Fault
+
+pytestmark = pytest.mark.slow
+NODES = {"alpha": "transit", "beta": "sealed-online", "gamma": "sealed-online"}
+PATIENCE_S = 90.0  # of a busy machine; a quiet one takes 10 s
+COINS = 8
+
+
+@pytest.fixture(scope="module")
+def vaulted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Light]:
+    """The stack, with coins; alpha's key is in OpenBao, which it enters by its certificate."""
+    stack = build(tmp_path_factory.mktemp("vaulted") / "stack", lambda text: None, nodes=NODES)
+    light = Light(stack)
+    try:
+        stack.start()
+        book = ScriptBook(stack.genesis.wallets[0].wallet)
+        for index in range(COINS):
+            light.mine(script=book.script(0, index).script)
+        light.mine(101)
+        yield light
+    finally:
+        stack.stop()
+        light.loop.close()
+
+
+@contextlib.contextmanager
+def _sealed(server: Server) -> Iterator[None]:
+    server.call("PUT", "sys/seal", server.operator_token, {})
+    try:
+        yield
+    finally:
+        server.restart()
+
+
+@contextlib.contextmanager
+def _killed(server: Server) -> Iterator[None]:
+    kill(server)
+    try:
+        yield
+    finally:
+        server.restart()
+
+
+@contextlib.contextmanager
+def _frozen(server: Server) -> Iterator[None]:
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+
+
+INFLICTED: dict[str, Callable[[Server], AbstractContextManager[None]]] = {
+    SEALED.name: _sealed,
+    KILLED.name: _killed,
+    FROZEN.name: _frozen,
+    AUDIT_FULL.name: full_audit_disk,
+}
+
+
+@pytest.mark.parametrize("fault", ROUTED, ids=lambda fault: fault.code + "-" + fault.name.replace(" ", "-"))
+def test_routing_when_its_vault_fails_then_others_sign_and_it_comes_back(vaulted: Light, fault: Fault) -> None:
+    """Proposed the moment it fails: the others sign, the node says why it does not, and is READY once it is over."""
+    _wait_until(vaulted, "alpha", "ready", "")
+    with INFLICTED[fault.name](vaulted.stack.vaults["alpha"]):
+        asked = vaulted.withdrawal()
+        vaulted.propose(asked)
+        seen = vaulted.until(asked, "BROADCAST")
+        assert _signed(seen) == {"beta", "gamma"}
+        _wait_until(vaulted, "alpha", fault.state, fault.code)
+    _wait_until(vaulted, "alpha", "ready", "")
+    vaulted.mine()
+
+
+def _signed(seen: withdrawal_pb2.Withdrawal) -> set[str]:
+    return {signer.name for signer in seen.signers if signer.progress == withdrawal_pb2.SIGNER_PROGRESS_SIGNED}
+
+
+def _wait_until(light: Light, node: str, state: str, code: str) -> None:
+    """Return when the coordinator shows `node` with this state and code, heard since now."""
+    since, end = int(time.time()), time.monotonic() + PATIENCE_S
+    found: Any = None
+    while time.monotonic() < end:
+        answer = light.insist(
+            lambda c: signer_pb2_grpc.SignerServiceStub(c).ListSigners, signer_pb2.ListSignersRequest()
+        )
+        shown = next(view for view in answer.nodes if view.node == node)
+        found = (signer_pb2.BackendState.Name(shown.backend).removeprefix("BACKEND_STATE_").lower(), shown.backend_code)
+        if shown.connected and shown.heard_at >= since and found == (state, code):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"expected {node} to be {state} {code}, found {found}")
