@@ -6,16 +6,20 @@ Every part is its own process over mTLS. What a withdrawal needs is two of three
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from custody.v1 import signer_pb2, signer_pb2_grpc, withdrawal_pb2
 from custody.wallet import ScriptBook
+from custody.withdrawal import Withdrawal
 from deploy.openbao import Server
 from deploy.stack import build
 from tests.crash.light_stack import Light
@@ -26,12 +30,19 @@ pytestmark = pytest.mark.slow
 NODES = {"alpha": "transit", "beta": "sealed-online", "gamma": "sealed-online"}
 PATIENCE_S = 90.0  # of a busy machine; a quiet one takes 10 s
 COINS = 8
+ROOT = Path(__file__).resolve().parents[2]
+CONFINED, UNIT = (str(ROOT / path) for path in ("tests/fakes/confined.py", "deploy/systemd/keyturn-signer.service"))
 
 
 @pytest.fixture(scope="module")
 def vaulted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Light]:
-    """The stack, with coins; alpha's key is in OpenBao, which it enters by its certificate."""
+    """The stack, with coins; alpha's key is in OpenBao, which it enters by its certificate.
+
+    Where systemd is, alpha runs under what its unit takes from it.
+    """
     stack = build(tmp_path_factory.mktemp("vaulted") / "stack", lambda text: None, nodes=NODES)
+    if shutil.which("systemd-analyze"):
+        stack.commands = {"alpha": [sys.executable, CONFINED, UNIT, sys.executable, "-m", "signer_node", "online"]}
     light = Light(stack)
     try:
         stack.start()
@@ -87,11 +98,35 @@ def test_routing_when_its_vault_fails_then_others_sign_and_it_comes_back(vaulted
     with INFLICTED[fault.name](vaulted.stack.vaults["alpha"]):
         asked = vaulted.withdrawal()
         vaulted.propose(asked)
-        seen = vaulted.until(asked, "BROADCAST")
-        assert _signed(seen) == {"beta", "gamma"}
+        assert _signed(_until_broadcast(vaulted, asked)) == {"beta", "gamma"}
         _wait_until(vaulted, "alpha", fault.state, fault.code)
     _wait_until(vaulted, "alpha", "ready", "")
     vaulted.mine()
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze to read a unit's filter with")
+def test_node_under_the_filters_of_its_unit_then_signs(vaulted: Light) -> None:
+    """gRPC, TLS, libsecp256k1 through cffi and ctypes, a worker process: nothing needs memory that is also code."""
+    status = Path(f"/proc/{vaulted.stack.processes['alpha'].child.pid}/status").read_text()
+    assert {"Seccomp:\t2", "NoNewPrivs:\t1", "CapBnd:\t0000000000000000"} <= set(status.splitlines())
+    _wait_until(vaulted, "alpha", "ready", "")
+    vaulted.stack.processes["beta"].stop()
+    try:
+        asked = vaulted.withdrawal()
+        vaulted.propose(asked)
+        assert _signed(_until_broadcast(vaulted, asked)) == {"alpha", "gamma"}
+    finally:
+        vaulted.stack.start_node("beta")
+    vaulted.mine()
+
+
+def _until_broadcast(light: Light, asked: Withdrawal) -> withdrawal_pb2.Withdrawal:
+    """Return it once it is broadcast; a node that a test stopped stays stopped."""
+    end = time.monotonic() + PATIENCE_S
+    while (found := light.view(asked)).stage != withdrawal_pb2.STAGE_BROADCAST:
+        assert time.monotonic() < end, found
+        time.sleep(0.1)
+    return found
 
 
 def _signed(seen: withdrawal_pb2.Withdrawal) -> set[str]:
