@@ -11,6 +11,7 @@ from custody.errors import IntegrityError, Refused
 from custody.follow import State, advance, in_force, open_under, start
 from custody.governing import successor_of
 from custody.held import HOLD_SECONDS, Held, with_held
+from custody.policy import policy_hash
 from custody.statements import Signed
 from signer_node.judge import Moment, Pinned, judge
 from tests.fakes.clock import FakeClock
@@ -19,6 +20,7 @@ from tests.governing import (
     ADMINS,
     CLOSED,
     OPEN_ALL,
+    Edit,
     after,
     document_of,
     log_rules,
@@ -27,6 +29,7 @@ from tests.governing import (
     with_rule,
     without_rule,
 )
+from tests.later import later_wallet, log_document, void_of
 from tests.watchers import WatchedWorld, Watcher, genesis_with
 from tests.world import World, book_of, make_genesis
 
@@ -232,3 +235,80 @@ def test_atk_091_rules_withheld_from_the_log_stop_its_checkpoints(tmp_path: Path
     world.covering = ""  # nobody vouched for the log without it
     log_rules(world, signed)
     assert watcher.said == ""
+
+
+LISTS = {"groups": ["ops"], "threshold": 2, "exclude_author": False}
+PEOPLE = {"groups": ["security"], "threshold": 2, "exclude_author": False}
+
+
+def _apart() -> tuple[World, Document]:
+    """Return a log under rules whose lists and people have quorums of their own, and those rules."""
+    admin = {**FIRST["admin"], "list_quorum": LISTS, "people_quorum": PEOPLE, "locked_rules": ["few"]}
+    genesis = make_genesis(PAY, FEW, admin=admin)
+    return World(genesis), document_of(genesis)
+
+
+def test_atk_087_people_quorum_that_makes_itself_admin_counts_nothing() -> None:
+    """Whoever hires people cannot hire an admin, let himself sign lists, or let himself hire alone."""
+    world, first = _apart()
+    edits: tuple[tuple[Edit, str], ...] = (
+        (lambda f: user_of(f, "bob")["groups"].append("admins"), "RULES_QUORUM"),
+        (lambda f: user_of(f, "dave")["groups"].append("ops"), "RULES_QUORUM"),
+        (lambda f: f["principals"]["users"].append(principal("eve", "acme", ["admins"])), "RULES_QUORUM"),
+        (lambda f: f["admin"]["people_quorum"].update(threshold=1), "RULES_QUORUM"),
+        (lambda f: f["principals"]["users"].append(principal("eve", "acme", ["bots"])), ""),
+    )
+    for edit, code in edits:
+        assert code_of(world, after(first, edit), "bob", "dave") == code
+
+
+def test_atk_087_payee_slipped_in_beside_a_harmless_change_needs_both_quorums() -> None:
+    """Admins add no payee under the cover of another change, and list people change nothing else."""
+    world, first = _apart()
+    payee = {"address": "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080", "label": "me", "valid_from": 0}
+    both = after(
+        first, with_rule(CLOSED), lambda f: f["lists"][0]["entries"].append({**payee, "expires_at": NOW + 99 * DAY})
+    )
+
+    assert code_of(world, both, *ADMINS) == "RULES_QUORUM"
+    assert code_of(world, both, "alice", "bob") == "RULES_QUORUM"
+    assert code_of(world, both, "alice", "bob", *ADMINS) == ""
+
+
+def test_atk_087_locked_rule_is_taken_out_by_nobody() -> None:
+    """Every admin there is, and every quorum: the rule stays, word for word."""
+    world, first = _apart()
+    everybody = ("alice", "bob", "carol", "dave", *ADMINS)
+    softer = after(first, lambda f: f["rules"][1]["then"]["approvals"].update(seen=0, blind=True))
+    unlocked = after(first, without_rule("few"), lambda f: f["admin"].update(locked_rules=[]))
+
+    assert [code_of(world, document, *everybody) for document in (softer, unlocked)] == ["RULES_LOCKED"] * 2
+
+
+def test_atk_091_document_that_was_taken_back_stays_dead_when_it_is_logged_again() -> None:
+    """Its signatures hold for ever: a coordinator that kept it gains no new delay, before or after other entries."""
+    world = World(GENESIS)
+    looser = after(FIRST, without_rule("few"))
+    log_rules(world, signed_rules(looser))
+    log_document(world, void_of(GENESIS, policy_hash(looser)))
+    for _ in range(2):
+        world.now += DAY
+        log_rules(world, signed_rules(looser))
+
+    assert world.state().rules.waiting == ()
+    assert in_force(world.state(), NOW + 30 * DAY - 1).policy.version == 1
+    assert code_of(world, looser) == "RULES_VOIDED"
+
+
+def test_atk_075_wallet_that_a_coordinator_adds_is_signed_for_by_no_node() -> None:
+    """Its own keys in a "later wallet", with whatever signatures it can make: no follower takes it in."""
+    world = World(GENESIS)
+    for signed in (
+        later_wallet(GENESIS, "mallory"),
+        later_wallet(GENESIS, "erin", "erin", "erin"),
+        later_wallet(GENESIS, unsigned=("cold",)),
+        later_wallet(GENESIS, nodes=("alpha", "beta", "mallory"), threshold=2),
+    ):
+        log_document(world, signed)
+
+    assert [wallet.name for wallet in world.state().genesis.wallets] == ["treasury"]

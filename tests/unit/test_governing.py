@@ -270,6 +270,25 @@ def test_old_approval_by_a_revoked_key_is_refused_under_the_newest_rules() -> No
     assert [released.index for released in world.state().releases] == [index]  # it was made: budgets still count it
 
 
+def test_lost_key_counts_nothing_once_its_document_is_in_effect() -> None:
+    """One document, and neither what it asks nor what it approves counts; the person's other key goes on."""
+    world = World(GENESIS)
+    spare = {"alg": "ed25519", "key": key_of("bob's spare").hex(), "seen": True}
+    log_rules(world, signed_rules(after(FIRST, lambda f: user_of(f, "bob").update(credentials=[spare]))))
+    lost = world.spend(world.withdrawal()).approved_by("bob")
+    assert judged(world, lost.bundle(), NOW) == ""  # it waits, since whoever rejects with the key could lose it so
+
+    world.now = NOW + DAY
+    world.notice(world.withdrawal(withdrawal_id="w-0"))
+
+    assert judged(world, world.spend(world.withdrawal((11, 70_000))).approved_by("bob").bundle(), world.now) == (
+        "RELEASE_INADMISSIBLE"
+    )
+    named = world.state().policy.principal("bob")
+    assert named is not None
+    assert [credential.key for credential in named.credentials] == [key_of("bob's spare")]
+
+
 def test_leaver_is_revoked_everywhere_in_one_document() -> None:
     """Once it is in effect his key neither asks nor approves nor stops anything."""
     world = World(GENESIS)

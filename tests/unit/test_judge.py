@@ -286,6 +286,15 @@ def test_judge_given_a_second_transaction_of_one_withdrawal_demands_a_common_coi
     assert code(judged(apart.bundle(), world)) == "SECOND_PAYMENT"
 
 
+def test_judge_given_a_bump_inside_max_fee_needs_no_second_round_of_approvals(world: World) -> None:
+    """The same withdrawal and approvals, the same coin, a higher fee: signed up to max_fee_sats, and no sat beyond."""
+    asked = world.withdrawal((EXCHANGE, 15_000_000))
+    for fee, said in ((2_000, "Cleared"), (20_000, "Cleared"), (20_001, "FEE_ABOVE_MAX")):
+        spend = replace(world.spend(asked, fee=fee), people=("bob", "carol"), approved_at=NOW)
+        assert code(judged(spend.bundle(), world)) == said
+        world.now += 10
+
+
 def test_judge_given_own_signature_without_common_coin_refuses(world: World) -> None:
     """What this node signed itself binds it even where the log shows nothing of it."""
     asked = world.withdrawal()
