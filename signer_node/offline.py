@@ -64,7 +64,7 @@ def open_node(
             return False
         if isinstance(cleared, ClearedMessage):
             return ask(review_message(bundle, followed.state, cleared.message, now))
-        wallet = me.genesis.wallet(cleared.release.wallet_id)
+        wallet = followed.state.genesis.wallet(cleared.release.wallet_id)
         if wallet is None:
             return False
         state, moment = with_held(followed.state, held_here.held), Moment(now, journal.high_water)

@@ -23,6 +23,7 @@ from signer_node.review import Page
 from tests.fakes.clock import FakeClock
 from tests.fakes.rules import NOW, seed_of
 from tests.integration.harness import CHEAP, PASSPHRASE, genesis_of
+from tests.unit.test_later_wallet import VAULT, vault_in_force
 from tests.world import Spend, World, bitcoin_seed
 
 GENESIS = genesis_of()
@@ -76,6 +77,32 @@ async def test_offline_node_given_a_bundle_file_then_answers_what_its_operator_s
     (page,) = pages
     assert all(row in page for row in word_rows(spend.asked.digest).splitlines())
     assert not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+async def test_offline_node_given_a_later_wallet_then_shows_it_once_it_is_pinned(pinned: bool, tmp_path: Path) -> None:
+    """A wallet that the log added and this operator pinned is shown and signed for; one that he did not is refused."""
+    world, pages = vault_in_force(), list[Page]()
+    config = cold(tmp_path, world.genesis)
+    if pinned:
+        (config.state / "wallets").mkdir(mode=0o700)
+        write_private_once(config.state / "wallets" / f"{VAULT.digest.hex()}.json", VAULT.to_bytes())
+    spend = world.spend(world.withdrawal())
+
+    def ask(page: Page) -> bool:
+        pages.append(page)
+        return True
+
+    node = open_node(config, FakeClock(world.now), ask)
+
+    outcome = (await node.answer(spend.bundle(node="cold").to_bytes())).outcome
+
+    if pinned:
+        assert outcome == spend.signatures("cold")
+        assert "vault" in pages[0].text
+    else:
+        assert isinstance(outcome, Refused)
+        assert (outcome.code, pages) == ("WALLET_UNPINNED", [])
 
 
 async def test_offline_node_given_what_is_refused_then_asks_nobody(spend: Spend, tmp_path: Path) -> None:
