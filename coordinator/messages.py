@@ -15,7 +15,7 @@ from coordinator.routing import Standing, next_to_ask
 from coordinator.store.port import Change, Event, MoneyBody
 from custody.approval import Approval, read_approval
 from custody.audit import Log
-from custody.bundle import Answer, Behind, Bundle, check_receipt
+from custody.bundle import Answer, Behind, Bundle, check_receipt, read_receipt
 from custody.canonical import Json
 from custody.decide import Allow, Decided, Deny, MessageCase, Need, decide_message
 from custody.entries import Document, EntryKind, Stop, StopCause
@@ -26,7 +26,7 @@ from custody.message import Message, check_message, read_message
 from custody.message_spend import MessageSpend, spend_of
 from custody.people import Ballot, check_approval
 from custody.policy import Location
-from custody.state import State
+from custody.state import Logged, State
 from custody.statements import Signed
 from custody.v1 import signer_pb2 as wire
 
@@ -104,8 +104,11 @@ async def advance(parts: Parts, digest: bytes) -> Kept:
             return await _end(parts, kept, standing)
         if isinstance(standing.decided, Need):
             return kept
-        if standing.index is None or _is_stale(standing, now):
-            return await _log(parts, kept, now)
+        if standing.index is None:
+            kept = await _log(parts, kept, now)
+            standing = await stand(parts, kept, now)
+            if isinstance(standing, Refused) or standing.index is None:
+                return kept
         if standing.state.is_frozen(now) or await parts.logs.fresh(Log.MONEY) is None:
             return kept
         accepted = standing.spend.accept(kept.signatures)
@@ -134,13 +137,25 @@ async def stand(parts: Parts, kept: Kept, now: int) -> Footing | Refused:
         return spend
     if refused := check_message(state.policy, message, kept.signed, parts.genesis.hash, now):
         return refused
-    logged = [entry for entry in state.messages if entry.digest == kept.digest]
-    at = logged[-1].t if logged else now
-    case = MessageCase(message, message.format, counting(state, message, kept, at), Interval(now, now), at)
-    decided = decide_message(state.policy, case)
+    logged = next((entry for entry in reversed(state.messages) if entry.digest == kept.digest), None)
+    decided = _decided(state, message, kept, now if logged is None else logged.t, now)
+    if logged is not None and _is_stale(state, decided, logged, now):
+        logged, decided = None, _decided(state, message, kept, now, now)
     if isinstance(decided, Deny):
         return decided.refused
-    return Footing(state, message, spend, wallet, logged[-1].index if logged else None, decided)
+    return Footing(state, message, spend, wallet, None if logged is None else logged.index, decided)
+
+
+def _decided(state: State, message: Message, kept: Kept, at: int, now: int) -> Decided:
+    """Return what the rules say now, approvals counted as of `at`."""
+    approvals = counting(state, message, kept, at)
+    return decide_message(state.policy, MessageCase(message, message.format, approvals, Interval(now, now), at))
+
+
+def _is_stale(state: State, decided: Decided, logged: Logged, now: int) -> bool:
+    """Return whether no signer takes the entry any more, so that it must be written anew."""
+    delay_s = decided.delay.seconds if isinstance(decided, Allow) else 0
+    return now - (logged.t + delay_s) > state.policy.limits.bundle_max_age_s
 
 
 def counting(state: State, message: Message, kept: Kept, at: int) -> tuple[tuple[Approval, Signed], ...]:
@@ -179,7 +194,7 @@ async def take_answer(parts: Parts, answer: Answer, actor: str) -> Kept:
         node = standing.state.policy.roots.node(answer.node)
         if key_index is None or node is None:
             raise DeniedError("NODE_UNKNOWN", f"expected a node of this wallet, found {answer.node}")
-        check_receipt(answer, standing.index or 0, node.identity)
+        check_receipt(answer, _receipted(kept, standing, answer), node.identity)
         if isinstance(answer.outcome, Refused):
             await _record(parts, actor, "bundle.refused", standing.message, refused=answer.outcome)
             return await _file_refusal(parts, kept, answer.node, answer.outcome.code)
@@ -315,6 +330,14 @@ async def _end(parts: Parts, kept: Kept, refused: Refused) -> Kept:
     return kept
 
 
+def _receipted(kept: Kept, standing: Footing, answer: Answer) -> int:
+    """Return which entry of the message a receipt must name: any of them for signatures, the newest for a no."""
+    entries = {entry.index for entry in standing.state.messages if entry.digest == kept.digest}
+    named = read_receipt(answer.receipt)[1] if answer.receipt is not None else -1
+    is_signed = not isinstance(answer.outcome, Refused)  # what a cold node signed is the same, however often logged
+    return named if is_signed and named in entries else standing.index or 0
+
+
 def _asked(kept: Kept, standing: Footing, now: int) -> Asked:
     logged = next(entry for entry in standing.state.messages if entry.index == standing.index)
     approvals = tuple(signed for _, signed in counting(standing.state, standing.message, kept, logged.t))
@@ -325,11 +348,6 @@ def _ends(standing: Footing) -> int:
     """Return when the rules' delay has run: it runs from T of the entry."""
     logged = next(entry for entry in standing.state.messages if entry.index == standing.index)
     return logged.t + (standing.decided.delay.seconds if isinstance(standing.decided, Allow) else 0)
-
-
-def _is_stale(standing: Footing, now: int) -> bool:
-    """Return whether no signer takes the entry any more, so that it must be written anew."""
-    return now - _ends(standing) > standing.state.policy.limits.bundle_max_age_s
 
 
 def _event(
