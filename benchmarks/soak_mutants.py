@@ -1,10 +1,10 @@
 """Change the code a little, thousands of times; see whether tests notice: `python3 dev.py soak mutants [GROUP ...]`.
 
 Each group of modules has tests that must fail for at least 90 % of its mutants: mutmut makes them in a copy of this
-tree outside of it, `benchmarks._mutant_runs` runs them. Without a GROUP: psbt, facts, signatures. docs/mutation.md is
-written anew: the figures, and every survivor with the reason that stood beside it there, or `OPEN` where nobody has
-judged it yet. `--json` prints one line for machines. Exit 0: all groups reach 90 %; 1: some do not; 2: could not
-measure.
+tree outside of it, `benchmarks._mutant_runs` runs them; `--every N` only each N-th of a module. Without a GROUP: psbt,
+facts, signatures. docs/mutation.md is written anew: the figures, and every survivor with the reason that stood beside
+it there, or `OPEN` where nobody has judged it yet. `--json` prints one line for machines. Exit 0: all groups reach
+90 %; 1: some do not; 2: could not measure.
 
 mutmut changes what functions do, not decorated ones (properties, `@contextmanager`), nor what a module does when it is
 loaded. A mutant that no test runs counts as a survivor; one that never ends counts as noticed.
@@ -53,10 +53,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of the mutants of a group. survivors: "module.function: ``before`` became ``after``" each."""
+    """What became of the mutants of a group. survivors: "module.function: ``before`` became ``after``" each.
+
+    of: how many there are; fewer are run where each n-th is.
+    """
 
     group: str
     mutants: int
+    of: int
     killed: int
     timed_out: int
     survivors: tuple[str, ...]
@@ -121,7 +125,7 @@ GROUPS = {
         Group(
             "policy_review",
             _policy("lint", "dead", "places", "finding", "explain", "simulate"),
-            _tests("lint", "simulate", "reasons"),
+            _tests("lint", "lint_words", "simulate", "reasons"),
         ),
         Group("decide", ("custody/decide.py",), _DECISION_TESTS),
         Group(
@@ -134,16 +138,27 @@ GROUPS = {
 USUAL = ("psbt", "facts", "signatures")
 
 
+def _read(arguments: Sequence[str]) -> tuple[int, list[str]]:
+    """Return what --every says, and the groups."""
+    words = [argument for argument in arguments if argument != "--json"]
+    every = 1
+    if "--every" in words:
+        at = words.index("--every")
+        every = int(words[at + 1])
+        del words[at : at + 2]
+    return every, words or list(USUAL)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the groups one after another; print a line for each, write the page, return the exit code."""
-    names = [argument for argument in arguments if argument != "--json"] or list(USUAL)
+    every, names = _read(arguments)
     if unknown := [name for name in names if name not in GROUPS]:
         print(f"no such group: {', '.join(unknown)}. There are: {', '.join(GROUPS)}", file=sys.stderr)
         return 2
     outcomes = []
     for name in names:
         with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-            outcome = run_group(GROUPS[name], Path(folder))
+            outcome = run_group(GROUPS[name], Path(folder), every)
         if outcome is None:
             return 2
         print(line_of(outcome), file=sys.stderr, flush=True)
@@ -153,8 +168,8 @@ def main(arguments: Sequence[str]) -> int:
     return report("mutants", goals, as_json="--json" in arguments)
 
 
-def run_group(group: Group, folder: Path) -> Outcome | None:
-    """Make and run the mutants of `group` in `folder`; None, and what was said on stderr, where that failed."""
+def run_group(group: Group, folder: Path, every: int) -> Outcome | None:
+    """Make and run each `every`-th mutant of `group` in `folder`; None, and why on stderr, where that failed."""
     began = time.monotonic()
     copy_tree(group, folder)
     # mutmut has no command that only makes mutants and notes which tests reach each function; a name that no mutant
@@ -163,9 +178,9 @@ def run_group(group: Group, folder: Path) -> Outcome | None:
     if not (folder / "mutants" / STATS).is_file():
         print(made.stdout[-4_000:], made.stderr[-4_000:], file=sys.stderr)
         return None
-    done = _run(
-        [sys.executable, str(Path(__file__).with_name("_mutant_runs.py")), *tests_of(group)], folder / "mutants"
-    )
+    total = len(dict(read_outcomes(folder)))
+    runs = [sys.executable, str(Path(__file__).with_name("_mutant_runs.py")), str(every)]
+    done = _run([*runs, *tests_of(group)], folder / "mutants")
     found = dict(read_outcomes(folder))
     if done.returncode != 0 or not found or None in found.values():
         print(done.stdout[-4_000:], done.stderr[-4_000:], file=sys.stderr)
@@ -174,7 +189,7 @@ def run_group(group: Group, folder: Path) -> Outcome | None:
     killed, timed_out = counted[KILLED], counted[TIMED_OUT]
     alive = [name for name, outcome in found.items() if outcome not in (KILLED, TIMED_OUT)]
     seconds = round(time.monotonic() - began)
-    return Outcome(group.name, len(found), killed, timed_out, tuple(sorted(told(folder, alive))), seconds)
+    return Outcome(group.name, len(found), total, killed, timed_out, tuple(sorted(told(folder, alive))), seconds)
 
 
 def _run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -255,7 +270,8 @@ def bodies_of(path: Path) -> dict[str, str]:
 
 def line_of(found: Outcome) -> str:
     """Return the figures of one group as a row of the page's table."""
-    figures = (found.mutants, found.killed, found.timed_out, len(found.survivors), f"{found.percent:.1f} %")
+    mutants = str(found.mutants) if found.mutants == found.of else f"{found.mutants} of {found.of}"
+    figures = (mutants, found.killed, found.timed_out, len(found.survivors), f"{found.percent:.1f} %")
     return f"| {found.group} | {' | '.join(map(str, figures))} | {found.seconds} |"
 
 
@@ -272,7 +288,8 @@ def page(outcomes: Sequence[Outcome], old: str) -> str:
         "# Mutation tests",
         "",
         "Made by `python3 dev.py soak mutants [GROUP ...]`, which says in its own text what is counted. Each survivor",
-        "stands here with the reason why it may live; a reason is written by hand and kept by the next run.",
+        "stands here with the reason why it may live; a reason is written by hand and kept by the next run. Where it",
+        "says n of m, only each so many-th mutant of a module was run (`--every`), evenly over all of its functions.",
         "",
         "| Group | Mutants | Killed | Timed out | Survived | Noticed | Seconds |",
         "|---|---|---|---|---|---|---|",

@@ -324,3 +324,25 @@ def test_diff_given_the_same_document_twice_finds_nothing() -> None:
 
     assert (found.changes, found.verdict, found.only_extends) == ((), NEUTRAL, False)
     assert parse_policy(document(*RULES)).hash != parse_policy({**document(*RULES), "not_after": NOW + 1}).hash
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value", "verdict"),
+    [
+        ("allow", "not_before", NOW + 1, TIGHTENS),
+        ("allow", "not_before", NOW - 1, LOOSENS),
+        ("allow", "expires_at", NOW + 8, TIGHTENS),
+        ("allow", "expires_at", NOW + 10, LOOSENS),
+        ("deny", "not_before", NOW + 1, LOOSENS),
+        ("deny", "not_before", NOW - 1, TIGHTENS),
+        ("deny", "expires_at", NOW + 8, LOOSENS),
+        ("deny", "expires_at", NOW + 10, TIGHTENS),
+    ],
+)
+def test_diff_given_a_date_that_moves_judges_by_what_the_rule_does(
+    kind: str, field: str, value: int, verdict: Verdict
+) -> None:
+    """A permission for longer loosens, a restriction for longer tightens."""
+    old = document(*RULES, rule("dated", kind, {"payments": "none"}, not_before=NOW, expires_at=NOW + 9))
+
+    assert changed(in_rule("dated", field, value), old).changes[0].verdict is verdict
