@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from custody import ed25519
+from custody.canonical import decode
 from custody.errors import ConflictError, CustodyError, IntegrityError, MalformedError
+from custody.fields import Fields
 from custody.genesis import (
     Genesis,
     GenesisWallet,
@@ -20,10 +24,11 @@ from custody.genesis import (
     with_endorsement,
 )
 from custody.later_wallet import compose_wallet
-from custody.statements import Kind, Signed, endorse
+from custody.statements import Endorsement, Kind, Signed, endorse
 from custody.wallet import Network, make_wallet, parse_key
 from custody.words import words
 from signer_node import ceremony, later_wallet
+from signer_node.__main__ import main as signer_main
 from signer_node.backends.sealed_file import make_key
 from signer_node.config import NodeConfig
 from tests.fakes.rules import NOW, PAY, document, node, seed_of
@@ -224,3 +229,37 @@ async def test_later_wallet_when_the_node_pinned_no_genesis_then_is_refused(conf
 
     assert await refused_code(later_wallet.sign_wallet(configs["alpha"], signed)) == "NOT_PINNED"
     assert await refused_code(later_wallet.pin_wallet(configs["alpha"], signed, signed.digest)) == "NOT_PINNED"
+
+
+async def test_later_wallet_from_the_nodes_own_commands(
+    configs: dict[str, NodeConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shown as this node derives it, signed, and pinned by the twelve words; by others' words it is refused."""
+    genesis = await signed_by_all(genesis_of(await records_of(configs)), configs, ("erin", "frank"))
+    signed = await later_of(genesis, configs, "alpha", "beta")
+    document = tmp_path / "vault.json"
+    document.write_bytes(signed.to_bytes())
+    for name in ("alpha", "beta"):
+        config = configs[name]
+        await ceremony.pin(config, genesis, genesis.hash)
+        (tmp_path / f"{name}.toml").write_text(
+            f'name = "{name}"\nnetwork = "regtest"\nstate = "{config.state}"\n'
+            f'backend = "{config.backend}"\npassphrase = "{config.passphrase}"\n'
+        )
+        out = tmp_path / f"{name}.sig"
+        arguments = ["endorse-wallet", "--config", str(tmp_path / f"{name}.toml"), str(document), "--out", str(out)]
+        assert await asyncio.to_thread(signer_main, arguments) == 0
+        endorsement = Endorsement.from_fields(Fields(decode(out.read_bytes()), "endorsement"))
+        signed = with_endorsement(signed, endorsement)
+    document.write_bytes(signed.to_bytes())
+    pin = ["pin-wallet", "--config", str(tmp_path / "alpha.toml")]
+
+    other = await asyncio.to_thread(signer_main, [*pin, " ".join(words(genesis.hash)), str(document)])
+    said = await asyncio.to_thread(signer_main, [*pin, " ".join(words(signed.digest)), str(document)])
+    shown = capsys.readouterr()
+
+    assert (other, said) == (1, 0)
+    assert "WALLET_WORDS" in shown.err
+    assert "Wallet vault under genesis" in shown.err
+    assert json.loads(shown.out.splitlines()[-1])["document"] == signed.digest.hex()
+    assert ceremony.pinned(configs["alpha"]).wallets == {signed.digest}
