@@ -283,7 +283,7 @@ def initialise(
     answer = server.call("PUT", "sys/init", body={"recovery_shares": 1, "recovery_threshold": 1})
     server.recovery_key = answer["recovery_keys_base64"][0]
     _wait_for(server, (200,))
-    _set_up(server, answer["root_token"], tuple(_requests(ca, roles, token_ttl_s, max_ttl_s)), roles)
+    _set_up(server, answer["root_token"], tuple(requests_of(ca, roles, token_ttl_s, max_ttl_s)), roles)
     server.call("POST", "auth/token/revoke-self", answer["root_token"], {})
 
 
@@ -305,7 +305,7 @@ def _set_up(server: Server, root: str, requests: Sequence[Request], roles: Seque
     server.introducers = {node: _standing_token(server, root, f"introducer-{node}") for node in nodes}
 
 
-def _requests(ca: Ca, roles: Sequence[Role], token_ttl_s: int, max_ttl_s: int) -> Iterator[Request]:
+def requests_of(ca: Ca, roles: Sequence[Role], token_ttl_s: int, max_ttl_s: int) -> Iterator[Request]:
     """Yield what makes an empty server ours, in order: the list that production applies too."""
     yield "sys/auth/approle", {"type": "approle"}
     if any(role.by == "cert" for role in roles):
