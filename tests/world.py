@@ -73,18 +73,22 @@ def bitcoin_seed(node: str) -> bytearray:
     return bytearray(seed_of(f"bitcoin {node}"))
 
 
-def record_of(node: str) -> Signed:
-    """Return the key record that `node` signed."""
-    key = key_material(bitcoin_seed(node), Network.REGTEST).key
+def record_of(node: str, key: str = "") -> Signed:
+    """Return the key record that `node` signed, of `key` where it is another than that of its seed."""
+    key = key or key_material(bitcoin_seed(node), Network.REGTEST).key
     record = KeyRecord(node, key_of(node), Network.REGTEST, key, NOW - DAY)
     return sign(Kind.RECORD, record.to_json(), seed_of(node))
 
 
 def make_genesis(
-    *rules: Mapping[str, Any], threshold: int = 2, template: Template = Template.WSH, **changes: Any
+    *rules: Mapping[str, Any],
+    threshold: int = 2,
+    template: Template = Template.WSH,
+    others: Mapping[str, str] | None = None,
+    **changes: Any,
 ) -> Genesis:
-    """Return a signed genesis of a 2-of-3 wallet over alpha, beta and cold, with these rules."""
-    slots = tuple(_slot(node) for node in NODES)
+    """Return a signed genesis of a 2-of-3 wallet over alpha, beta and cold, with these rules; others: keys by node."""
+    slots = tuple(_slot(node, (others or {}).get(node, "")) for node in NODES)
     keys = tuple(parse_key(slot.key, Network.REGTEST) for slot in slots)
     wallet = make_wallet(threshold, keys, Network.REGTEST, template)
     wallets = {"treasury": {"wallet_id": wallet.wallet_id.hex(), "classes": ["hot"]}}
@@ -95,9 +99,9 @@ def make_genesis(
     return parse_genesis(signed)
 
 
-def _slot(node: str) -> Slot:
-    record = record_of(node)
-    return Slot(key_material(bitcoin_seed(node), Network.REGTEST).key, node, record=record)
+def _slot(node: str, key: str) -> Slot:
+    key = key or key_material(bitcoin_seed(node), Network.REGTEST).key
+    return Slot(key, node, record=record_of(node, key))
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any
 from custody.bundle import Bundle, parse_bundle
 from custody.follow import start
 from custody.genesis import Genesis
+from custody.units import Sats
 from signer_node.judge import Cleared, Moment, Pinned, judge
 from tests.fakes.rules import DAY, PAY, document
 from tests.world import Spend, World, make_genesis
@@ -43,9 +44,11 @@ class Today:
         self.asked += 1
         world = self.world
         world.now = int(time.time())
-        asked = world.withdrawal((11, 50_000 + self.asked), withdrawal_id=f"w-{self.asked}")
+        fee = 2_000 * inputs
+        changes = {"withdrawal_id": f"w-{self.asked}", "max_fee_sats": Sats(10 * fee)}
+        asked = world.withdrawal((11, 50_000 + self.asked), **changes)
         at = [(self.asked * inputs + n) % _COIN_NUMBERS for n in range(inputs)]
-        return world.spend(asked, [world.coin(number, branch=number % 2, index=number // 2) for number in at])
+        return world.spend(asked, [world.coin(number, branch=number % 2, index=number // 2) for number in at], fee)
 
     def bundle(self, node: str = "alpha", inputs: int = 1) -> Bundle:
         """Return the bundle of a new payment, as it arrives."""
