@@ -25,7 +25,7 @@ from custody.entries import parse_entry, statements_of
 from deploy.ca import make_ca
 from deploy.engine import one_file
 from deploy.openbao import Server, start
-from signer_node.backends import make_key, open_backend, pin_genesis
+from signer_node.backends import make_key, open_backend, pin_document
 from signer_node.backends.port import Backend
 from signer_node.judge import Cleared
 from tests.fakes.engine_processes import engine_pids
@@ -75,7 +75,7 @@ def staged(directory: Path) -> Iterator[Stage]:
             place = VaultNode(server, kind, name, directory)
             key = asyncio.run(make_key(place.uri, place.access("keysmith"))).key
             worlds[kind] = Today(genesis_of_today(others={NODE: key}))
-            asyncio.run(pin_genesis(place.uri, place.access("keysmith"), worlds[kind].genesis))
+            asyncio.run(pin_document(place.uri, place.access("keysmith"), worlds[kind].genesis.signed))
             backends[kind] = open_backend(place.uri, place.access())
         yield Stage(server, backends, worlds)
     finally:

@@ -15,7 +15,7 @@ from custody.errors import CustodyError, IntegrityError
 from custody.genesis import Genesis, KeyRecord, check_ceremony, check_signed, node_identities, parse_genesis
 from custody.later_wallet import read_later_wallet
 from custody.statements import Endorsement, Kind, Signed, endorse, sign
-from signer_node.backends import make_key, open_backend, pin_genesis
+from signer_node.backends import make_key, open_backend, pin_document
 from signer_node.backends.port import Access, VaultAccess, VaultCertificate
 from signer_node.backends.private_file import passphrase_from_file, wrapped_from_file
 from signer_node.config import NodeConfig, VaultCertConfig, VaultConfig
@@ -109,7 +109,7 @@ async def pin(config: NodeConfig, genesis: Genesis, typed_hash: bytes) -> None:
         raise IntegrityError("GENESIS_HASH", f"expected {typed_hash.hex()}, found {genesis.hash.hex()}")
     check_signed(genesis)
     await check_mine(config, genesis)
-    await pin_genesis(config.backend, access_of(config, config.keysmith), genesis)
+    await pin_document(config.backend, access_of(config, config.keysmith), genesis.signed)
     write_once(config.state / GENESIS_FILE, genesis.signed.to_bytes())
 
 

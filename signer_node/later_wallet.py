@@ -17,7 +17,8 @@ from custody.genesis import Genesis, GenesisWallet, check_ceremony, node_identit
 from custody.later_wallet import read_later_wallet
 from custody.statements import Endorsement, Kind, Signed, endorse
 from custody.words import word_rows, words
-from signer_node.ceremony import WALLETS_DIRECTORY, check_mine, identity_seed, pinned, read_wallet_file
+from signer_node.backends import pin_document
+from signer_node.ceremony import WALLETS_DIRECTORY, access_of, check_mine, identity_seed, pinned, read_wallet_file
 from signer_node.config import NodeConfig, load_config
 from signer_node.medium import write_carried
 from signer_node.records import write_once
@@ -50,7 +51,7 @@ async def pin_wallet(config: NodeConfig, signed: Signed, typed_hash: bytes) -> G
         MalformedError: WALLET_UNSIGNED: not every node of the wallet signed it.
     """
     # Plan: 1 it is what people compared · 2 every node signed it (that the admins did, the log proves each time) ·
-    #       3 my own key is in it · 4 write once.
+    #       3 my own key is in it · 4 a backend that judges for itself pins it too · 5 write once.
     genesis = pinned(config).genesis
     wallet = read_later_wallet(signed, genesis)
     if wallet.document != typed_hash:
@@ -60,6 +61,7 @@ async def pin_wallet(config: NodeConfig, signed: Signed, typed_hash: bytes) -> G
     if unsigned:
         raise MalformedError("WALLET_UNSIGNED", f"expected the signatures of {', '.join(unsigned)}")
     await check_mine(config, alone)
+    await pin_document(config.backend, access_of(config, config.keysmith), signed)
     directory = config.state / WALLETS_DIRECTORY
     directory.mkdir(exist_ok=True, mode=0o700)
     write_once(directory / f"{typed_hash.hex()}.json", signed.to_bytes())

@@ -9,15 +9,13 @@ from typing import TypeAlias
 
 from custody.alive import Life, breath_of, check_life, proof_of
 from custody.bundle import Answer, Behind, Bundle, Outcome, parse_bundle, parse_delta, receipt_statement
-from custody.errors import CustodyError, IntegrityError, Refused
+from custody.errors import IntegrityError, Refused
 from custody.follow import State, advance
 from custody.held import Held
-from custody.message import read_message
 from custody.signatures import InputSignature
 from custody.statements import Kind, Signed, sign
-from custody.wallet import ScriptBook
-from custody.withdrawal import read_withdrawal
 from signer_node.backends.port import Backend, BackendRefused
+from signer_node.books import Books
 from signer_node.breath import breath_to_sign
 from signer_node.checking import Checking
 from signer_node.clock import Clock
@@ -79,7 +77,7 @@ class Node:
         self._hook = hook
         self._inbox = inbox
         self._typed = typed
-        self._books = {w.wallet.wallet_id: ScriptBook(w.wallet) for w in pinned.genesis.wallets}
+        self._books = Books(pinned.genesis)
         self._turn = asyncio.Lock()
         self._checking = Checking()
 
@@ -134,7 +132,7 @@ class Node:
     def _judge(self, bundle: Bundle) -> Permission | Refused | Behind:
         """Judge at this moment, and keep what the log part of `bundle` proved, whatever the outcome."""
         moment = Moment(self._clock.now(), self._journal.high_water)
-        state, book, held = self._followed.state, self._book(bundle), self.held
+        state, book, held = self._followed.state, self._books.of(bundle, self._followed.state), self.held
         typed = frozenset() if self._typed is None else self._typed.digests
         judged: Judged | JudgedMessage
         if bundle.withdrawal.kind is Kind.MESSAGE:
@@ -215,16 +213,3 @@ class Node:
             return answer
         statement = receipt_statement(answer, bundle.release_index, self._clock.now())
         return replace(answer, receipt=sign(Kind.RECEIPT, statement, self._identity_seed))
-
-    def _book(self, bundle: Bundle) -> ScriptBook:
-        """Return the script cache of the bundle's wallet, or any: `judge` refuses a wallet that is not ours."""
-        asked = bundle.withdrawal
-        try:
-            read = read_message if asked.kind is Kind.MESSAGE else read_withdrawal
-            wallet_id = read(asked).wallet_id
-        except CustodyError:
-            wallet_id = b""
-        later = self.state.genesis.wallet(wallet_id)
-        if later is not None and wallet_id not in self._books:
-            self._books[wallet_id] = ScriptBook(later.wallet)
-        return self._books.get(wallet_id, next(iter(self._books.values())))

@@ -9,6 +9,12 @@ path "keyturn-{{node}}/genesis" {
   allowed_parameters  = { "genesis" = [], "hash" = [] }
   required_parameters = ["genesis", "hash"]
 }
+# A later wallet, where this node holds a key of it. Log and rules must have it too before anything is signed.
+path "keyturn-{{node}}/wallet" {
+  capabilities        = ["update"]
+  allowed_parameters  = { "wallet" = [], "hash" = [] }
+  required_parameters = ["wallet", "hash"]
+}
 path "keyturn-{{node}}/status" {
   capabilities = ["read"]
 }

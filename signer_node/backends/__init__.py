@@ -13,7 +13,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from custody.errors import MalformedError
-from custody.genesis import Genesis
+from custody.statements import Signed
 from signer_node.backends.port import Access, Adapter, Backend, Judging
 from signer_node.seed import Entropy, KeyMaterial
 
@@ -66,21 +66,21 @@ async def keep_seed(uri: str, access: Access, seed: bytearray) -> KeyMaterial:
     return await asyncio.to_thread(keep, uri, access, seed)
 
 
-async def pin_genesis(uri: str, access: Access, genesis: Genesis) -> None:
-    """Pin `genesis` on the backend too, where it judges for itself; the others have no root to pin.
+async def pin_document(uri: str, access: Access, signed: Signed) -> None:
+    """Pin a genesis or a later wallet on the backend too, where it judges for itself; the others have nothing to pin.
 
     Args:
         uri: as for `open_backend`.
         access: that of a keysmith.
-        genesis: what this node is about to pin itself.
+        signed: the document that this node is about to pin itself.
 
     Raises:
-        ConflictError: GENESIS_PINNED: another one is pinned there.
+        ConflictError: GENESIS_PINNED: another genesis is pinned there.
         IntegrityError: what the backend finds wrong with it, by code.
     """
     adapter = _adapter(uri)
     if isinstance(adapter, Judging):
-        await asyncio.to_thread(adapter.pin_genesis, uri, access, genesis)
+        await asyncio.to_thread(adapter.pin_document, uri, access, signed)
 
 
 def keeper_of(uri: str) -> Callable[[str, Access, bytearray], KeyMaterial]:

@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 from custody.errors import CustodyError, Refused
-from custody.genesis import Genesis
 from custody.signatures import InputSignature
+from custody.statements import Signed
 from custody.wallet import Network
 from signer_node.seed import Entropy, KeyMaterial
 
@@ -165,11 +165,16 @@ class Adapter(Protocol):
 class Judging(Protocol):
     """What a module offers beside `Adapter` where its backend judges for itself and so has a root of its own."""
 
-    def pin_genesis(self, uri: str, access: Access, genesis: Genesis) -> None:
-        """Make `genesis` the backend's root for ever; blocks. access: a keysmith's, as for `make_key`.
+    def pin_document(self, uri: str, access: Access, signed: Signed) -> None:
+        """Make a genesis the backend's root for ever, or let it sign for a later wallet; blocks.
+
+        Args:
+            uri: as for `open_backend`.
+            access: a keysmith's, as for `make_key`.
+            signed: the document, as people compared its digest.
 
         Raises:
-            ConflictError: GENESIS_PINNED: another one is.
+            ConflictError: GENESIS_PINNED: another genesis is.
         """
 
 

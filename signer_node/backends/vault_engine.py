@@ -19,8 +19,8 @@ from custody.bundle import signatures_from_items
 from custody.canonical import Json
 from custody.errors import IntegrityError, MalformedError, Refused, UnavailableError
 from custody.fields import Fields
-from custody.genesis import Genesis
 from custody.signatures import InputSignature
+from custody.statements import Kind, Signed
 from signer_node.backends.port import Access, BackendRefused, BackendState, Cleared, probed
 from signer_node.backends.signing import SIGHASH_ALL, XONLY_BYTES, check_shape
 from signer_node.backends.vault_client import PROBE, Manner, VaultSession, vault_parts
@@ -133,17 +133,13 @@ def make_key(uri: str, access: Access, entropy: Entropy) -> KeyMaterial:
         session.close()
 
 
-def pin_genesis(uri: str, access: Access, genesis: Genesis) -> None:
-    """Pin `genesis` on the engine, once. access: a keysmith's.
-
-    Raises:
-        ConflictError: GENESIS_PINNED: another one is.
-        IntegrityError: what the engine finds wrong with it, by code.
-    """
+def pin_document(uri: str, access: Access, signed: Signed) -> None:
+    """See `Judging`. What the engine finds wrong with the document is an IntegrityError with its code."""
     session, mount = _open(uri, access)
-    body: dict[str, Json] = {"genesis": genesis.signed.to_bytes().decode(), "hash": genesis.hash.hex()}
+    name = "genesis" if signed.kind is Kind.GENESIS else "wallet"
+    body: dict[str, Json] = {name: signed.to_bytes().decode(), "hash": signed.digest.hex()}
     try:
-        session.request("POST", f"{mount}/genesis", body)
+        session.request("POST", f"{mount}/{name}", body)
     finally:
         session.close()
 

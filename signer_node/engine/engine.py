@@ -18,12 +18,13 @@ from custody.canonical import Json, decode, encode
 from custody.errors import ConflictError, CustodyError, IntegrityError, MalformedError, NotFoundError, Refused
 from custody.fields import Fields
 from custody.follow import advance
-from custody.genesis import Genesis, check_signed, parse_genesis
+from custody.genesis import MAX_WALLETS, Genesis, GenesisWallet, check_signed, parse_genesis
+from custody.later_wallet import node_keys, read_later_wallet
 from custody.signatures import InputSignature
 from custody.statements import Kind, Signed
-from custody.wallet import Network, ScriptBook
-from custody.withdrawal import read_withdrawal
+from custody.wallet import Network
 from signer_node.backends.signing import sign_and_drop
+from signer_node.books import Books
 from signer_node.breath import breath_to_sign
 from signer_node.clock import Clock
 from signer_node.engine.memory import Memory, recall, remember
@@ -32,7 +33,7 @@ from signer_node.judge import Cleared, Judged, Moment, Pinned, judge
 from signer_node.judge_message import ClearedMessage, JudgedMessage, judge_message
 from signer_node.seed import Entropy, KeyMaterial, key_material, new_seed, wipe
 
-SEED, GENESIS = "seed", "genesis"
+SEED, GENESIS, WALLETS = "seed", "genesis", "wallets"
 MAX_LIFE_GAP_S = 300  # as old as an online node's checkpoint may be
 MAX_GENESIS_BYTES = 4 * 1024 * 1024  # as a node reads: 64 wallets with records and one rules document are under 1 MiB
 Outcome = tuple[InputSignature, ...] | Refused | Behind
@@ -54,7 +55,7 @@ class _Open:
     pinned: Pinned
     network: Network
     memory: Memory
-    books: dict[bytes, ScriptBook]
+    books: Books
 
 
 class Engine:
@@ -131,11 +132,9 @@ class Engine:
             if genesis.hash != compared:
                 raise IntegrityError("GENESIS_HASH", f"expected {compared.hex()}, found {genesis.hash.hex()}")
             check_signed(genesis)
-            birth = await self._birth()
-            own = (await self._public()).key
-            keys = {slot.key for w in genesis.wallets for slot in w.slots if slot.node == birth.node}
-            if keys != {own} or genesis.network is not birth.network:
-                raise IntegrityError("GENESIS_NOT_MINE", f"expected this engine's key in the slot of node {birth.node}")
+            if genesis.network is not (await self._birth()).network:
+                raise IntegrityError("GENESIS_NOT_MINE", "expected the network that this engine's key was made for")
+            await self._check_mine(genesis.wallets)
             pinned = await self._storage.get(GENESIS)
             if pinned is None:
                 parts = await put_parts(self._storage, raw)
@@ -144,6 +143,32 @@ class Engine:
             elif Fields(decode(pinned), GENESIS).hex("hash", 32) != genesis.hash:
                 raise ConflictError("GENESIS_PINNED", "expected no other genesis, found one pinned already")
             return genesis.hash
+
+    async def pin_wallet(self, raw: bytes, compared: bytes) -> bytes:
+        """Let this engine sign for a later wallet, once log and rules have it too; return its document's digest.
+
+        Args:
+            raw: the document with its signatures.
+            compared: 32 bytes, its digest as people compared it between machines.
+
+        Raises:
+            IntegrityError: WALLET_HASH, GENESIS_NOT_MINE.
+            MalformedError: what does not hold in it, by code; WALLET_UNSIGNED.
+        """
+        # Plan: 1 it is what people compared · 2 every node signed it (that the admins did, the log proves each time) ·
+        #       3 this seed's key is in it · 4 once: nothing takes it back.
+        async with self._turn:
+            opened, signed = await self._opened(), _read_signed(raw)
+            wallet = read_later_wallet(signed, opened.pinned.genesis)
+            if wallet.document != compared:
+                raise IntegrityError("WALLET_HASH", f"expected {compared.hex()}, found {wallet.document.hex()}")
+            if unsigned := [name for name, key in node_keys(wallet).items() if not signed.signed_by(key)]:
+                raise MalformedError("WALLET_UNSIGNED", f"expected the signatures of {', '.join(sorted(unsigned))}")
+            await self._check_mine((wallet,))
+            documents = sorted({*await self._later_wallets(), wallet.document})
+            self._open = None
+            await self._storage.put(WALLETS, encode({"documents": [document.hex() for document in documents]}))
+            return wallet.document
 
     async def follow(self, raw: bytes) -> int:
         """Follow the log entries of the delta `raw`; return how many entries this engine has now.
@@ -212,7 +237,7 @@ class Engine:
 
     def _judge(self, opened: _Open, bundle: Bundle, confirmed: frozenset[bytes]) -> Judged | JudgedMessage:
         memory = opened.memory
-        moment, book = Moment(self._clock.now(), memory.high_water), _book(opened, bundle)
+        moment, book = Moment(self._clock.now(), memory.high_water), opened.books.of(bundle, memory.state)
         if bundle.withdrawal.kind is Kind.MESSAGE:
             return judge_message(bundle, opened.pinned, memory.state, moment, book, (), confirmed)
         return judge(bundle, opened.pinned, memory.state, moment, memory.signed, book, (), confirmed)
@@ -235,10 +260,21 @@ class Engine:
             genesis = _read_genesis(await get_parts(self._storage, parts))
             if genesis.hash != fields.hex("hash", 32):
                 raise IntegrityError("STORAGE_DAMAGED", "expected the genesis that was pinned")
-            books = {w.wallet.wallet_id: ScriptBook(w.wallet) for w in genesis.wallets}
-            memory = await recall(self._storage, genesis)
-            self._open = _Open(Pinned(genesis, birth.node), birth.network, memory, books)
+            pinned = Pinned(genesis, birth.node, frozenset(await self._later_wallets()))
+            self._open = _Open(pinned, birth.network, await recall(self._storage, genesis), Books(genesis))
         return self._open
+
+    async def _later_wallets(self) -> tuple[bytes, ...]:
+        """Return the digests of the later wallets that were pinned here."""
+        raw = await self._storage.get(WALLETS)
+        items = () if raw is None else Fields(decode(raw), WALLETS).items("documents", MAX_WALLETS)
+        return tuple(Fields({"digest": item}, WALLETS).hex("digest", 32) for item in items)
+
+    async def _check_mine(self, wallets: Iterable[GenesisWallet]) -> None:
+        """Prove that this seed's key, and no other, stands in every slot of `wallets` that bears this node's name."""
+        birth, own = await self._birth(), (await self._public()).key
+        if {slot.key for wallet in wallets for slot in wallet.slots if slot.node == birth.node} != {own}:
+            raise IntegrityError("GENESIS_NOT_MINE", f"expected this engine's key in the slot of node {birth.node}")
 
     async def _birth(self) -> Birth:
         fields = Fields(decode(await self._seed_record()), SEED)
@@ -274,15 +310,10 @@ def _seed_entry(seed: bytearray, birth: Birth) -> bytes:
 
 
 def _read_genesis(raw: bytes) -> Genesis:
+    return parse_genesis(_read_signed(raw))
+
+
+def _read_signed(raw: bytes) -> Signed:
     if len(raw) > MAX_GENESIS_BYTES:
         raise MalformedError("GENESIS_TOO_LARGE", f"expected at most {MAX_GENESIS_BYTES} bytes, found {len(raw)}")
-    return parse_genesis(Signed.from_bytes(raw))
-
-
-def _book(opened: _Open, bundle: Bundle) -> ScriptBook:
-    """Return the script cache of the bundle's wallet, or any: `judge` refuses a wallet that is not ours."""
-    try:
-        wallet_id = read_withdrawal(bundle.withdrawal).wallet_id
-    except CustodyError:
-        wallet_id = b""
-    return opened.books.get(wallet_id, next(iter(opened.books.values())))
+    return Signed.from_bytes(raw)

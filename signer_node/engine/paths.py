@@ -6,6 +6,7 @@
 | key | update | keysmith | make the seed, once |
 | key | read | signer, keysmith | the public half |
 | genesis | update | keysmith | pin the genesis, once |
+| wallet | update | keysmith | let it sign for a later wallet, once log and rules have it too |
 | follow | update | signer | follow cosigned entries of the money log |
 | sign | update | signer | judge a bundle; signatures, a refusal, or how far behind the engine is |
 | life | update | signer | sign the fixed sentence of a proof of life |
@@ -90,6 +91,12 @@ async def _pin(engine: Engine, fields: Fields) -> Json:
     return {"hash": (await engine.pin(raw, compared)).hex()}
 
 
+async def _pin_wallet(engine: Engine, fields: Fields) -> Json:
+    raw, compared = _bytes(fields, "wallet", MAX_GENESIS_BYTES), fields.hex("hash", 32)
+    fields.done()
+    return {"hash": (await engine.pin_wallet(raw, compared)).hex()}
+
+
 async def _follow(engine: Engine, fields: Fields) -> Json:
     raw = _bytes(fields, "delta", MAX_DELTA_BYTES)
     fields.done()
@@ -135,6 +142,7 @@ PATHS: dict[tuple[str, str], Callable[[Engine, Fields], Awaitable[Json]]] = {
     ("read", "key"): _key,
     ("update", "key"): _bear,
     ("update", "genesis"): _pin,
+    ("update", "wallet"): _pin_wallet,
     ("update", "follow"): _follow,
     ("update", "sign"): _sign,
     ("update", "life"): _breathe,

@@ -26,7 +26,7 @@ from deploy import openbao
 from deploy.ca import make_ca
 from deploy.engine import COMMAND, engine_mount
 from deploy.openbao import Server
-from signer_node.backends import make_key, open_backend, pin_genesis
+from signer_node.backends import make_key, open_backend, pin_document
 from signer_node.backends.port import Backend, BackendRefused, State
 from signer_node.breath import breath_to_sign
 from signer_node.followed import Followed, followed_since
@@ -71,7 +71,7 @@ def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
         vault = Vault(server, today, directory)
         keysmith = vault.node.access("keysmith")
         asyncio.run(make_key(vault.node.uri, keysmith))
-        asyncio.run(pin_genesis(vault.node.uri, vault.node.access("keysmith"), today.genesis))
+        asyncio.run(pin_document(vault.node.uri, vault.node.access("keysmith"), today.genesis.signed))
         yield vault
     finally:
         server.stop()
@@ -231,10 +231,10 @@ async def test_pin_when_another_genesis_comes_later_is_refused(vault: Vault) -> 
     other = genesis_of_today(threshold=3)
 
     with pytest.raises(ConflictError) as refused:
-        await pin_genesis(vault.node.uri, vault.node.access("keysmith"), other)
+        await pin_document(vault.node.uri, vault.node.access("keysmith"), other.signed)
 
     assert refused.value.code == "GENESIS_PINNED"
-    await pin_genesis(vault.node.uri, vault.node.access("keysmith"), vault.today.genesis)
+    await pin_document(vault.node.uri, vault.node.access("keysmith"), vault.today.genesis.signed)
 
 
 async def test_health_when_no_genesis_is_pinned_is_integrity(vault: Vault) -> None:
@@ -289,6 +289,7 @@ def test_token_of_a_job_then_reaches_its_own_paths_only(vault: Vault, job: str) 
     bodies: dict[str, tuple[str, str, dict[str, Any] | None]] = {
         "key": ("POST", f"{mount}/key", born),
         "genesis": ("POST", f"{mount}/genesis", {"genesis": "{}", "hash": "00" * 32}),
+        "wallet": ("POST", f"{mount}/wallet", {"wallet": "{}", "hash": "00" * 32}),
         "sign": ("POST", f"{mount}/sign", {"bundle": "{}"}),
         "follow": ("POST", f"{mount}/follow", {"delta": "{}"}),
         "life": ("POST", f"{mount}/life", {"life": "{}"}),

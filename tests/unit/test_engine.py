@@ -15,6 +15,7 @@ from custody.canonical import encode
 from custody.errors import ConflictError, CustodyError, IntegrityError, MalformedError, NotFoundError, Refused
 from custody.genesis import Genesis
 from custody.signatures import InputSignature
+from custody.statements import Signed
 from custody.wallet import Network
 from signer_node.engine import memory as memory_module
 from signer_node.engine.engine import Birth, Engine
@@ -23,6 +24,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.engine_storage import MemoryStorage
 from tests.fakes.rules import DAY, NOW, PAY
 from tests.unit.test_judge_message import SPEAK, bundle_of, message, spend
+from tests.unit.test_later_wallet import VAULT, vault_in_force
 from tests.world import Spend, World, bitcoin_seed, make_genesis
 
 SEED = bytes(bitcoin_seed("alpha"))
@@ -430,3 +432,43 @@ async def test_status_when_asked_names_no_secret() -> None:
     assert SEED.hex() in storage.entries["seed"].decode()
     assert SEED.hex() not in told
     assert repr(SEED) not in told
+
+
+async def test_sign_for_a_later_wallet_when_it_is_pinned_here_and_not_before() -> None:
+    """Log and rules have it; the engine waits for its own pin, as its node does."""
+    storage, world = MemoryStorage(), vault_in_force()
+    engine = engine_over(storage, world.now)
+    await engine.bear(BIRTH)
+    await engine.pin(world.genesis.signed.to_bytes(), world.genesis.hash)
+    spend = world.spend(world.withdrawal())
+    raw = raw_of(spend)
+    before = await engine.sign(raw)
+    assert isinstance(before, Refused)
+    assert before.code == "WALLET_UNPINNED"
+
+    assert await engine.pin_wallet(VAULT.to_bytes(), VAULT.digest) == VAULT.digest
+    assert await engine.pin_wallet(VAULT.to_bytes(), VAULT.digest) == VAULT.digest
+
+    assert isinstance(await engine.sign(raw), tuple)
+    assert isinstance(await engine_over(storage, world.now).sign(raw), tuple)
+
+
+WRONG_WALLETS: dict[str, tuple[Signed, bytes, str]] = {
+    "another_hash": (VAULT, bytes(32), "WALLET_HASH"),
+    "unsigned": (replace(VAULT, endorsements=()), VAULT.digest, "WALLET_UNSIGNED"),
+    "a_genesis": (GENESIS.signed, GENESIS.hash, "STATEMENT_KIND"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_WALLETS)
+async def test_pin_wallet_when_something_is_wrong_pins_nothing(wrong: str) -> None:
+    """One lie, one code."""
+    signed, compared, code = WRONG_WALLETS[wrong]
+    storage, genesis = MemoryStorage(), vault_in_force().genesis
+    engine = await pinned_over(storage, genesis)
+
+    with pytest.raises(CustodyError) as refused:
+        await engine.pin_wallet(signed.to_bytes(), compared)
+
+    assert refused.value.code == code
+    assert "wallets" not in storage.entries

@@ -120,8 +120,8 @@ def test_clean_stale_when_plugins_were_killed_removes_what_nobody_uses(tmp_path:
 
 
 def test_paths_when_listed_hold_no_way_to_a_seed_or_a_bare_digest() -> None:
-    """Seven operations; whoever adds one has to change this list too."""
-    updates = {("update", path) for path in ("key", "genesis", "follow", "sign", "life")}
+    """Eight operations; whoever adds one has to change this list too."""
+    updates = {("update", path) for path in ("key", "genesis", "wallet", "follow", "sign", "life")}
 
     assert set(PATHS) == {("read", "status"), ("read", "key"), *updates}
 
