@@ -15,7 +15,7 @@ from custody.held import Held
 from custody.signatures import InputSignature
 from custody.statements import Kind, Signed, sign
 from signer_node.backends.port import Backend, BackendRefused
-from signer_node.books import Books
+from signer_node.books import book_for, books_of
 from signer_node.breath import breath_to_sign
 from signer_node.checking import Checking
 from signer_node.clock import Clock
@@ -77,7 +77,7 @@ class Node:
         self._hook = hook
         self._inbox = inbox
         self._typed = typed
-        self._books = Books(pinned.genesis)
+        self._books = books_of(pinned.genesis)
         self._turn = asyncio.Lock()
         self._checking = Checking()
 
@@ -132,7 +132,7 @@ class Node:
     def _judge(self, bundle: Bundle) -> Permission | Refused | Behind:
         """Judge at this moment, and keep what the log part of `bundle` proved, whatever the outcome."""
         moment = Moment(self._clock.now(), self._journal.high_water)
-        state, book, held = self._followed.state, self._books.of(bundle, self._followed.state), self.held
+        state, book, held = self._followed.state, book_for(bundle, self._followed.state, self._books), self.held
         typed = frozenset() if self._typed is None else self._typed.digests
         judged: Judged | JudgedMessage
         if bundle.withdrawal.kind is Kind.MESSAGE:

@@ -24,7 +24,7 @@ from custody.signatures import InputSignature
 from custody.statements import Kind, Signed
 from custody.wallet import Network
 from signer_node.backends.signing import sign_and_drop
-from signer_node.books import Books
+from signer_node.books import Books, book_for, books_of
 from signer_node.breath import breath_to_sign
 from signer_node.clock import Clock
 from signer_node.engine.memory import Memory, recall, remember
@@ -237,7 +237,7 @@ class Engine:
 
     def _judge(self, opened: _Open, bundle: Bundle, confirmed: frozenset[bytes]) -> Judged | JudgedMessage:
         memory = opened.memory
-        moment, book = Moment(self._clock.now(), memory.high_water), opened.books.of(bundle, memory.state)
+        moment, book = Moment(self._clock.now(), memory.high_water), book_for(bundle, memory.state, opened.books)
         if bundle.withdrawal.kind is Kind.MESSAGE:
             return judge_message(bundle, opened.pinned, memory.state, moment, book, (), confirmed)
         return judge(bundle, opened.pinned, memory.state, moment, memory.signed, book, (), confirmed)
@@ -261,7 +261,7 @@ class Engine:
             if genesis.hash != fields.hex("hash", 32):
                 raise IntegrityError("STORAGE_DAMAGED", "expected the genesis that was pinned")
             pinned = Pinned(genesis, birth.node, frozenset(await self._later_wallets()))
-            self._open = _Open(pinned, birth.network, await recall(self._storage, genesis), Books(genesis))
+            self._open = _Open(pinned, birth.network, await recall(self._storage, genesis), books_of(genesis))
         return self._open
 
     async def _later_wallets(self) -> tuple[bytes, ...]:
