@@ -13,6 +13,7 @@ from custody.canonical import Json
 from custody.errors import MalformedError
 
 SEED_WORDS = 12  # the shortest BIP-39 mnemonic in use
+SHARE_WORDS = 20  # the shortest share of SLIP-39
 _SHORTEST_SECRET = SEED_WORDS * 4 - 1  # twelve words of three letters; every private key is longer
 
 _BASE58 = "[1-9A-HJ-NP-Za-km-z]"
@@ -67,15 +68,25 @@ def texts_in(value: Json) -> Iterator[str]:
 
 
 def _seed_words(texts: Sequence[str]) -> int | None:
+    """Return which text ends the first run of seed words, or of the words of one share."""
     found = [(number, word) for number, text in enumerate(texts, 1) for word in _WORDS.findall(text.lower())]
     if len(found) < SEED_WORDS:
         return None
-    from embit.wordlists.bip39 import WORDLIST  # only a text this long pays for the list
+    from embit.wordlists.bip39 import WORDLIST  # only a text this long pays for the lists
 
-    known, starts = set(WORDLIST), {word[:4] for word in WORDLIST}  # BIP-39: four letters tell a word
+    if (number := _run(found, WORDLIST, SEED_WORDS)) is not None or len(found) < SHARE_WORDS:
+        return number
+    from shamir_mnemonic.wordlist import WORDLIST as SHARES
+
+    return _run(found, SHARES, SHARE_WORDS)
+
+
+def _run(found: Sequence[tuple[int, str]], wordlist: Sequence[str], length: int) -> int | None:
+    """Return the text in which `length` words of `wordlist` in a row end; four letters tell a word of either list."""
+    known, starts = set(wordlist), {word[:4] for word in wordlist}
     run = 0
     for number, word in found:
         run = run + 1 if word in known or (len(word) == 4 and word in starts) else 0
-        if run >= SEED_WORDS:
+        if run >= length:
             return number
     return None

@@ -8,6 +8,11 @@ from custody.pasted import find_secret, refuse_pasted
 
 WORDS = "abandon ability able about above absent absorb abstract absurd abuse access accident"
 TPRV = "tprv8ZgxMBicQKsPd7Uf69XL1XwhmjHopUGep8GuEiJDZmbQz6o58LninorQAfcKZWARbtRtfnLcJ5MQ2AtHcQJCCRUcMRvmDUjyEmNUWwx8UbK"
+AGE = "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ"
+SHARE = (
+    "wildlife evoke academic acid biology news tadpole solution recover lawsuit "
+    "bedroom satisfy roster render python prevent deny benefit prune fawn"
+)
 WIF = "5KYZdUEo39z3FPrtuX2QbbwGnNP5zTd7yyr2SC1j299sBCnWjss"
 
 
@@ -57,6 +62,9 @@ def test_find_secret_for_pin_leaves_its_words_alone() -> None:
         {"payments": [{"label": WORDS.replace(" ", "\n")}]},
         {"note": ["fine", f"key={TPRV}"]},
         {WIF: 1},
+        f"key file: {AGE}",
+        {"note": SHARE},
+        " ".join(word[:4] for word in SHARE.split()),
     ],
 )
 def test_refuse_pasted_given_a_secret_anywhere_repeats_nothing_of_it(value: Json) -> None:
@@ -64,9 +72,18 @@ def test_refuse_pasted_given_a_secret_anywhere_repeats_nothing_of_it(value: Json
     with pytest.raises(MalformedError) as raised:
         refuse_pasted(value, "withdrawal")
     assert raised.value.code == "SECRET_PASTED"
-    assert not any(part in str(raised.value) for part in (*WORDS.split()[:3], TPRV[:8], WIF[:8]))
+    hidden = (*WORDS.split()[:3], *SHARE.split()[4:7], TPRV[:8], WIF[:8], AGE[:16])
+    assert not any(part in str(raised.value).split() for part in hidden)
 
 
 def test_refuse_pasted_given_what_people_write_passes() -> None:
     """Sentences, eleven words of the list, numbers and digests."""
-    refuse_pasted({"label": " ".join(WORDS.split()[:11]), "n": [1, True], "d": "3c26ff84" * 8}, "withdrawal")
+    refuse_pasted(
+        {
+            "share": " ".join(SHARE.split()[:19]),
+            "label": " ".join(WORDS.split()[:11]),
+            "n": [1, True],
+            "d": "3c26ff84" * 8,
+        },
+        "withdrawal",
+    )
