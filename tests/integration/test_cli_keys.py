@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
 import pytest
 
 from console.keys import drilled_at, proven_at
@@ -17,6 +18,12 @@ from custody.alive import read_life
 from custody.backups import Form
 from custody.drill import Drill
 from custody.statements import Kind, Signed, sign
+from custody.v1 import signer_pb2_grpc
+from signer_node import online, proving
+from signer_node.config import TlsConfig
+from signer_node.effects import no_hook
+from signer_node.proving import Schedule
+from signer_node.tls import client_credentials
 from tests.desk import Desk, RealClock, desk, open_node
 from tests.fakes.rules import seed_of
 
@@ -29,6 +36,19 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """One organisation for the module."""
     with desk(tmp_path_factory.mktemp("desk")) as found:
         yield found
+
+
+class Awaited(Schedule):
+    """A schedule that can be waited for."""
+
+    def __init__(self, state: Path, clock: RealClock) -> None:
+        super().__init__(state, clock)
+        self.proven = asyncio.Event()
+
+    def done(self) -> None:
+        """Remember it, and say so."""
+        super().done()
+        self.proven.set()
 
 
 def life_of(office: Desk, home: Path, node: str) -> Signed:
@@ -99,3 +119,27 @@ def test_proofs_that_a_coordinator_shows_for_another_node_count_nothing(office: 
     broken = replace(view, alive=replace(life, kind=Kind.DRILL), drill=replace(drill, kind=Kind.ALIVE))
     assert (proven_at(office.genesis, policy, broken), drilled_at(policy, broken)) == (0, 0)
     assert (proven_at(office.genesis, policy, None), drilled_at(policy, None)) == (0, 0)
+
+
+def test_online_node_proves_its_key_by_itself(office: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over its own mTLS, under its own certificate."""
+    monkeypatch.setattr(proving, "FIRST_LOOK_S", 0)
+    certificate, key = office.ca.issue("beta", "signer", tmp_path / "tls", server=False)
+    files = TlsConfig(office.ca.certificate_path, certificate, key)
+    node, schedule = open_node(office.genesis, "beta", tmp_path, RealClock()), Awaited(tmp_path, RealClock())
+
+    async def connected() -> None:
+        credentials = client_credentials(files)
+        async with grpc.aio.secure_channel(f"localhost:{office.server.port}", credentials) as channel:
+            stub = signer_pb2_grpc.SignerServiceStub(channel)
+            task = asyncio.create_task(
+                online._prove(online.Courier(node, node._backend, None, no_hook, schedule), stub)
+            )
+            async with asyncio.timeout(60):
+                await schedule.proven.wait()
+            task.cancel()
+
+    before = int(time.time())
+    asyncio.run(connected())
+    listed = office.keyturn("alice", "signer", "list", "-o", "json").json["signers"]
+    assert next(found["proven_at"] for found in listed if found["name"] == "beta") >= before - 1
