@@ -19,7 +19,7 @@ from custody.audit import (
     write_export,
 )
 from custody.canonical import Json, encode
-from custody.entries import Body, EntryKind, MoneyEntry, Witnessed
+from custody.entries import Body, EntryKind, MoneyEntry, Witnessed, seal_of
 from custody.finalise import finalize
 from custody.psbt import parse
 from custody.release import release_of
@@ -74,7 +74,7 @@ class Releases:
         self._event("withdrawal.proposed", asked.digest, spend.psbt)
         self._event("approval.accepted", asked.digest, *spend.approvals)
         release = release_of(asked, [a.digest for a in spend.approvals], facts, asked.digest, world.now)
-        self._append(EntryKind.RELEASE, release)
+        self._append(EntryKind.RELEASE, release, signed_by_initiator(asked), *spend.approvals)
         signatures = [s for node in ("alpha", "beta") for s in spend.signatures(node)]
         accepted = accept(psbt, facts, book, signatures)
         raw = finalize(psbt, facts, book, accepted).serialize()
@@ -94,12 +94,12 @@ class Releases:
         self.events.append(encode({"kind": kind, "time": self.world.now, "actor": "alice", "fields": fields}))
         self._tree = self._tree.append(leaf_hash(self.events[-1]))
 
-    def _append(self, kind: EntryKind, body: Body) -> None:
-        bodies: list[tuple[EntryKind, Body]] = [(kind, body)]
+    def _append(self, kind: EntryKind, body: Body, *named: Signed) -> None:
+        bodies: list[tuple[EntryKind, Body, bytes]] = [(kind, body, seal_of(named))]
         if self._note:
-            bodies.insert(0, (EntryKind.WITNESS, Witnessed(self._note)))
-        for each, said in bodies:
-            raw = MoneyEntry(each, self.world.now, self._tree.size, self._tree.root, said).to_bytes()
+            bodies.insert(0, (EntryKind.WITNESS, Witnessed(self._note), b""))
+        for each, said, signed in bodies:
+            raw = MoneyEntry(each, self.world.now, self._tree.size, self._tree.root, said, signed).to_bytes()
             self.world.entries.append(raw)
             self._money = self._money.append(leaf_hash(raw))
         self._note = self._cosigned(Log.MONEY, self._money)

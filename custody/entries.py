@@ -1,17 +1,19 @@
 """The entries of the money log: what signers follow whole, and count budgets, payments, rules and freezes from.
 
-An entry is canonical JSON {kind, time, event_size, event_root, body}. Digests in a body name statements that travel
-beside the log by digest; an entry whose statement is missing is refused (MISSING_BODY), never skipped.
+An entry is canonical JSON {kind, time, event_size, event_root, body, signed}. Digests in a body name statements that
+travel beside the log by digest; an entry whose statement is missing is refused (MISSING_BODY), never skipped. `signed`
+binds their signatures: a statement that travels with others than it was logged with is refused too (BODY_OTHER).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
 from custody.approval import Approval, Decision, read_approval
-from custody.canonical import Json, decode, encode
+from custody.canonical import Json, decode, encode, tagged_hash
 from custody.errors import MalformedError
 from custody.fields import Fields
 from custody.statements import Kind, Signed
@@ -172,23 +174,28 @@ Body: TypeAlias = Release | Notice | Stop | Document | Witnessed
 
 @dataclass(frozen=True, slots=True)
 class MoneyEntry:
-    """One entry. event_size, event_root (32 bytes): the event log before this entry's own commit."""
+    """One entry. event_size, event_root (32 bytes): the event log before this entry's own commit.
+
+    signed: 32 bytes, `seal_of` the statements that it names; empty where it names none.
+    """
 
     kind: EntryKind
     time: int
     event_size: int
     event_root: bytes
     body: Body
+    signed: bytes = b""
 
     def to_json(self) -> Json:
         """Return the entry as JSON."""
-        return {
+        told: dict[str, Json] = {
             "kind": self.kind.value,
             "time": self.time,
             "event_size": self.event_size,
             "event_root": self.event_root.hex(),
             "body": self.body.to_json(),
         }
+        return {**told, "signed": self.signed.hex()} if self.signed else told
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes: the leaf of the money log."""
@@ -219,6 +226,7 @@ def read_entry(value: Json, size: int) -> MoneyEntry:
         event_size=fields.integer("event_size"),
         event_root=fields.hex("event_root", 32),
         body=_read_body(kind, fields.fields("body")),
+        signed=b"" if kind is EntryKind.WITNESS else fields.hex("signed", 32),
     )
     fields.done()
     return entry
@@ -251,7 +259,20 @@ def _read_body(kind: EntryKind, fields: Fields) -> Body:
 
 def statements_of(entry: MoneyEntry) -> tuple[bytes, ...]:
     """Return the digests (32 bytes each) of the statements that must travel with `entry`."""
-    body = entry.body
+    return named_by(entry.body)
+
+
+def seal_of(statements: Iterable[Signed]) -> bytes:
+    """Return what an entry that names `statements`, in this order, says in `signed`: 32 bytes, empty for none.
+
+    Without it, who writes the log could show witnesses a freeze as signed, and a signer the same freeze unsigned.
+    """
+    seals = b"".join(signed.seal for signed in statements)
+    return tagged_hash("keyturn/entry-signed/v1", seals) if seals else b""
+
+
+def named_by(body: Body) -> tuple[bytes, ...]:
+    """Return the digests (32 bytes each) of the statements that `body` names, in order."""
     if isinstance(body, Release):
         return (body.withdrawal_digest, *body.approvals)
     if isinstance(body, Notice):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from custody.audit import leaf_hash, parse_checkpoint, parse_note
-from custody.entries import EntryKind, MoneyEntry, Witnessed, parse_entry, statements_of
+from custody.entries import EntryKind, MoneyEntry, Witnessed, parse_entry, seal_of, statements_of
 from custody.errors import IntegrityError
 from custody.settle import count_at_once, may_freeze, may_stop, payments_of, settle, succeed_by
 from custody.state import (
@@ -120,6 +120,8 @@ def append_parsed(state: State, entry: MoneyEntry, leaf: bytes, statements: Mapp
         if digest not in statements or statements[digest].digest != digest:
             raise IntegrityError("MISSING_BODY", f"expected the statement {digest.hex()[:16]} of entry {index}")
         named[digest] = statements[digest]
+    if seal_of(named[digest] for digest in statements_of(entry)) != entry.signed:
+        raise IntegrityError("BODY_OTHER", f"expected the statements of entry {index} as signed when they were logged")
     if entry.kind is EntryKind.WITNESS:
         state = _settle_all(state, entry)
     else:

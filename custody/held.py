@@ -21,6 +21,7 @@ from custody.entries import (
     read_freeze,
     read_stop,
     read_unfreeze,
+    seal_of,
 )
 from custody.errors import MalformedError, Refused
 from custody.fields import Fields
@@ -124,7 +125,7 @@ def with_held(state: State, held: Iterable[Held]) -> State:
 
 def _logged(state: State, signed: Signed, at: int) -> State:
     kind, body = entry_of(signed)
-    entry = MoneyEntry(kind, at, state.event_size, bytes(32), body)
+    entry = MoneyEntry(kind, at, state.event_size, bytes(32), body, seal_of((signed,)))
     return append(state, entry.to_bytes(), {signed.digest: signed})
 
 

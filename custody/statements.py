@@ -15,6 +15,7 @@ from custody.fields import Fields
 
 ED25519, SSH = "ed25519", "ssh"
 ALGORITHMS = (ED25519, SSH, webauthn.ES256, webauthn.EDDSA)
+_SEAL = "keyturn/signed/v1"
 MAX_SIGNATURE_BYTES = webauthn.MAX_ASSERTION_BYTES
 MAX_STATEMENT_BYTES = 512 * 1024  # a rule document with its lists is the largest; a batch of 1,000 payments is 200 KiB
 
@@ -109,6 +110,14 @@ class Signed:
     def digest(self) -> bytes:
         """32 bytes: the tagged hash of the statement alone (signatures do not change it)."""
         return tagged_hash(self.kind.value, self.raw)
+
+    @property
+    def seal(self) -> bytes:
+        """32 bytes: the tagged hash of the statement with its signatures, as it is now."""
+        parts = [self.digest]
+        for each in self.endorsements:
+            parts += [len(part).to_bytes(4, "big") + part for part in (each.alg.encode(), each.key, each.signature)]
+        return tagged_hash(_SEAL, b"".join(parts))
 
     def signed_by(self, key: bytes) -> bool:
         """Return whether one endorsement is a valid plain signature by `key` (32 bytes, Ed25519).

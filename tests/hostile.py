@@ -208,10 +208,9 @@ class HostileCoordinator(RuleBasedStateMachine):
         if lie == 7:
             changes["time"] = self.clock.now() - DAY
         try:
-            index = facts.release(**changes)
+            index = facts.release(signed, *approvals, **changes)  # lies too, in place of the truth
         except (AssertionError, CustodyError):
             return  # a transaction of which not even the facts can be read
-        self.world.statements |= {said.digest: said for said in (signed, *approvals)}  # lies too, in place of the truth
         whole = facts.bundle(index, withdrawal=signed, approvals=tuple(approvals))
         self.kept += [self._cut(replace(whole, node=node)) for node in THREE_ONLINE]
 

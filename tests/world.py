@@ -34,6 +34,8 @@ from custody.entries import (
     StopStatement,
     Unfreeze,
     Witnessed,
+    named_by,
+    seal_of,
 )
 from custody.facts import CHANGE_GAP, Facts, ShapeLimits, read_facts
 from custody.follow import State, advance, family_of, open_under, settled, start
@@ -185,7 +187,8 @@ class World:
                 MoneyEntry(EntryKind.WITNESS, self.now, 0, bytes(32), Witnessed(self.covering)).to_bytes()
             )
         self.statements.update({signed.digest: signed for signed in statements})
-        self.entries.append(MoneyEntry(kind, self.now, 0, bytes(32), body).to_bytes())
+        told = [self.statements[digest] for digest in named_by(body) if digest in self.statements]
+        self.entries.append(MoneyEntry(kind, self.now, 0, bytes(32), body, seal_of(told)).to_bytes())
         self.covering = self.cosigned()
         return len(self.entries) - 1
 
@@ -257,14 +260,14 @@ class Spend:
         assert isinstance(found, Facts), found
         return found
 
-    def release(self, **changes: Any) -> int:
-        """Log a RELEASE of this transaction; `changes` make it lie."""
+    def release(self, *said: Signed, **changes: Any) -> int:
+        """Log a RELEASE of this transaction; `changes` make it lie, and so does what is `said` in place of the truth."""
         world = self.world
         family = family_of(world.state(), self.asked) or self.asked.digest
         approvals = tuple(signed.digest for signed in self.approvals)
         body = release_of(self.asked, approvals, self.facts(), family, world.now)
         return world.append(
-            EntryKind.RELEASE, replace(body, **changes), signed_by_initiator(self.asked), *self.approvals
+            EntryKind.RELEASE, replace(body, **changes), signed_by_initiator(self.asked), *self.approvals, *said
         )
 
     def bundle(self, index: int | None = None, node: str = "alpha", **changes: Any) -> Bundle:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from coordinator.store.port import Change, Committed, Event, MoneyBody
 from custody.audit import Frontier, Log, StoredNode, leaf_hash
 from custody.canonical import Json, encode
-from custody.entries import MAX_ENTRY_BYTES, EntryKind, MoneyEntry, Witnessed, parse_entry, statements_of
+from custody.entries import (
+    MAX_ENTRY_BYTES,
+    Body,
+    EntryKind,
+    MoneyEntry,
+    Witnessed,
+    named_by,
+    parse_entry,
+    seal_of,
+    statements_of,
+)
 from custody.errors import MalformedError
+from custody.statements import Signed
 
 EMPTY = Frontier()
+NONE: Mapping[bytes, Signed] = {}
 MAX_TEXT_CHARS = 512  # codes, names, digests and one refusal in words; an address has 62
 
 
@@ -43,8 +55,18 @@ class NewEntry:
     names: tuple[bytes, ...] = ()
 
 
-def append(heads: Heads, change: Change) -> tuple[Heads, tuple[NewEntry, ...], Committed]:
+def append(
+    heads: Heads, change: Change, statements: Mapping[bytes, Signed] = NONE
+) -> tuple[Heads, tuple[NewEntry, ...], Committed]:
     """Return the trees after `change`, its entries, and where those that it asked for stand.
+
+    Args:
+        heads: the trees before it.
+        change: what to add.
+        statements: by digest, what its money entries name, as they are stored: entries bind their signatures.
+
+    Raises:
+        MalformedError: MISSING_BODY, or an entry that cannot be.
 
     A WITNESS entry goes in front of the first money entry when witnesses vouched for exactly the money log so far: a
     follower accepts no other (protocol.md "WITNESS").
@@ -56,7 +78,8 @@ def append(heads: Heads, change: Change) -> tuple[Heads, tuple[NewEntry, ...], C
     money, is_covered = heads.money, heads.is_covered
     for wanted in bodies:
         is_covered = wanted.kind is EntryKind.WITNESS
-        raw = MoneyEntry(wanted.kind, change.at, event_size, event_root, wanted.body).to_bytes()
+        signed = _seal(wanted.body, statements)
+        raw = MoneyEntry(wanted.kind, change.at, event_size, event_root, wanted.body, signed).to_bytes()
         money, entry = _grow(money, Log.MONEY, raw)
         added.append(entry)
         if not is_covered:
@@ -69,6 +92,12 @@ def append(heads: Heads, change: Change) -> tuple[Heads, tuple[NewEntry, ...], C
         events_at.append(entry.index)
     grown = Heads(money, event, heads.cosigned, is_covered)
     return grown, tuple(added), Committed(tuple(money_at), tuple(events_at))
+
+
+def _seal(body: Body, statements: Mapping[bytes, Signed]) -> bytes:
+    if missing := [digest for digest in named_by(body) if digest not in statements]:
+        raise MalformedError("MISSING_BODY", f"expected the statement {missing[0].hex()}")
+    return seal_of(statements[digest] for digest in named_by(body))
 
 
 def graft(heads: Heads, log: Log, entries: Iterable[bytes]) -> tuple[Heads, tuple[NewEntry, ...]]:

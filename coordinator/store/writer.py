@@ -20,11 +20,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator.store import schema
 from coordinator.store.append import Heads, NewEntry, append, graft, is_witness_entry
-from coordinator.store.codec import Body, body_digest, write_body
+from coordinator.store.codec import Body, body_digest, read_body, write_body
 from coordinator.store.port import Change, Committed
 from coordinator.store.prepared import Cursor, Prepared, Row
 from custody.audit import Frontier, Log
+from custody.entries import named_by
 from custody.errors import ConflictError, MalformedError, UnavailableError
+from custody.statements import Signed
 
 T = TypeVar("T")
 MAX_BATCH = 256  # jobs per COMMIT: beyond it the gain is small and the first caller waits for the last
@@ -32,6 +34,9 @@ HASH_BYTES = 32
 _INSERT_ENTRY, _INSERT_SUBTREE = Prepared(insert(schema.entries)), Prepared(insert(schema.subtrees))
 _INSERT_BODY = Prepared(insert(schema.bodies), " ON CONFLICT DO NOTHING")  # one that is there stays as it is
 _FIND_BODY = Prepared(select(schema.bodies.c.digest).where(schema.bodies.c.digest == bindparam("digest")))
+_READ_BODY = Prepared(
+    select(schema.bodies.c.form, schema.bodies.c.value).where(schema.bodies.c.digest == bindparam("digest"))
+)
 _MOVE_HEAD = Prepared(
     update(schema.logs)
     .where(schema.logs.c.log == bindparam("of_log"), schema.logs.c.size == bindparam("of_size"))
@@ -70,9 +75,8 @@ class Turn:
         Raises:
             MalformedError: an entry that cannot be, or MISSING_BODY: a money entry names a statement nobody has.
         """
-        heads, entries, committed = append(self.heads, change)
         given = {body_digest(body): body for body in (*change.bodies, *bodies)}
-        self._check_bodies(entries, given)
+        heads, entries, committed = append(self.heads, change, self._named(change, given))
         return Plan(heads, entries, given, committed)
 
     def graft(self, log: Log, entries: Iterable[bytes], bodies: Iterable[Body]) -> None:
@@ -114,6 +118,16 @@ class Turn:
         if self.cursor.run(_MOVE_HEAD, {**place, "size": after.size, "frontier": b"".join(after.nodes)}) != 1:
             # a second process writes this store: our tree would fork
             raise UnavailableError("STORE_UNWRITABLE", f"expected the {log.value} log at size {before.size}")
+
+    def _named(self, change: Change, given: Mapping[bytes, Body]) -> dict[bytes, Signed]:
+        """Return the statements that the money entries of `change` name; of two with one digest, the one that stays."""
+        found: dict[bytes, Signed] = {}
+        for digest in {digest for wanted in change.money for digest in named_by(wanted.body)}:
+            row = self.cursor.first(_READ_BODY, {"digest": digest})
+            body = self._bodies.get(digest, given.get(digest)) if row is None else read_body(digest, row[0], row[1])
+            if isinstance(body, Signed):
+                found[digest] = body
+        return found
 
     def _check_bodies(self, entries: Iterable[NewEntry], given: dict[bytes, Body]) -> None:
         """A follower refuses an entry whose statement is missing, so none is ever logged without it."""

@@ -18,7 +18,7 @@ from custody.audit.note import COSIGNATURE_TYPE, ED25519_TYPE, key_id, parse_not
 from custody.audit.receipts import RECEIPTS, check_logged_receipt
 from custody.audit.tree import Frontier, leaf_hash
 from custody.canonical import decode
-from custody.entries import EntryKind, MoneyEntry, Witnessed, statements_of
+from custody.entries import EntryKind, MoneyEntry, Witnessed, seal_of, statements_of
 from custody.errors import IntegrityError, MalformedError
 from custody.fields import Fields
 from custody.statements import Kind, Signed
@@ -343,6 +343,10 @@ def _check_bodies(export: Export, entries: tuple[MoneyEntry, ...]) -> int:
             if not isinstance(export.bodies.get(digest), Signed):
                 detail = f"MISSING_BODY: expected the statement {digest.hex()}"
                 raise _Found(VerdictKind.MODIFIED, export.place(Log.MONEY, index), detail)
+        told = [body for digest in statements_of(entry) if isinstance(body := export.bodies[digest], Signed)]
+        if seal_of(told) != entry.signed:
+            detail = "BODY_OTHER: expected its statements as signed when they were logged"
+            raise _Found(VerdictKind.MODIFIED, export.place(Log.MONEY, index), detail)
     pruned = set()
     for index, raw in enumerate(export.entries[Log.EVENT]):
         named_here = _event_bodies(raw, export.place(Log.EVENT, index))

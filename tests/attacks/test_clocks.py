@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from custody.entries import EntryKind, MoneyEntry, Notice
+from custody.entries import EntryKind, MoneyEntry, Notice, seal_of
 from custody.errors import CustodyError, Refused
 from custody.genesis import Genesis
 from custody.rejudge import ENTRY_TIME_TOLERANCE_S
@@ -135,9 +135,8 @@ def notice_dated(world: World, asked: Withdrawal, back_s: int) -> None:
     """Log a NOTICE, first of all, whose own time lies `back_s` before witnesses see it."""
     signed = signed_by_initiator(asked)
     world.statements[signed.digest] = signed
-    world.entries.append(
-        MoneyEntry(EntryKind.NOTICE, world.now - back_s, 0, bytes(32), Notice(asked.digest)).to_bytes()
-    )
+    entry = MoneyEntry(EntryKind.NOTICE, world.now - back_s, 0, bytes(32), Notice(asked.digest), seal_of((signed,)))
+    world.entries.append(entry.to_bytes())
     world.covering = world.cosigned()
 
 

@@ -19,7 +19,7 @@ from custody.audit import (
     write_export,
 )
 from custody.canonical import encode
-from custody.entries import Document, EntryKind, MoneyEntry, Witnessed
+from custody.entries import Document, EntryKind, MoneyEntry, Witnessed, seal_of
 from custody.statements import Kind, Signed, sign
 
 LOG_SEED = b"\x01" * 32
@@ -64,13 +64,14 @@ class FakeLog:
         self.bodies.append(statement)
         if self.note:
             self.append(EntryKind.WITNESS, Witnessed(self.note))
-        self.append(EntryKind.FREEZE, Document(statement.digest))
+        self.append(EntryKind.FREEZE, Document(statement.digest), statement)
         self.note = self.cosigned(Log.MONEY)
 
-    def append(self, kind: EntryKind, body: Document | Witnessed) -> None:
-        """Append one money entry over the event log as it is."""
+    def append(self, kind: EntryKind, body: Document | Witnessed, *named: Signed) -> None:
+        """Append one money entry, which names these statements, over the event log as it is."""
         event_root = tree_of(self.events).root
-        self.money.append(MoneyEntry(kind, self.now, len(self.events), event_root, body).to_bytes())
+        entry = MoneyEntry(kind, self.now, len(self.events), event_root, body, seal_of(named))
+        self.money.append(entry.to_bytes())
 
     def cosigned(self, log: Log, at: int | None = None, size: int | None = None) -> str:
         """Return the log's checkpoint with every witness's cosignature at time `at`."""

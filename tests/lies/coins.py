@@ -280,8 +280,7 @@ def payment_to_own_change(world: World) -> Bundle:
     payee = Payment(address_of(whole.script, world.wallet.network), whole.amount)
     honest = world.spend(world.withdrawal())
     signed = signed_by_initiator(replace(world.withdrawal(), payments=(payee,)))
-    world.statements[signed.digest] = signed
-    index = honest.release(withdrawal_digest=signed.digest, family=signed.digest, payments=(whole,), change=())
+    index = honest.release(signed, withdrawal_digest=signed.digest, family=signed.digest, payments=(whole,), change=())
     return honest.bundle(index, withdrawal=signed, psbt=with_outputs(honest, whole, hints=((0, 0),)))
 
 
@@ -346,8 +345,7 @@ def address_of_another_network(world: World) -> Bundle:
     other = Payment(address(EXCHANGE).replace("bcrt1", "tb1"), Sats(50_000))
     signed = signed_by_initiator(replace(world.withdrawal(), payments=(other,)))
     honest = world.spend(world.withdrawal())
-    world.statements[signed.digest] = signed
-    index = honest.release(withdrawal_digest=signed.digest, family=signed.digest)
+    index = honest.release(signed, withdrawal_digest=signed.digest, family=signed.digest)
     return honest.bundle(index, withdrawal=signed)
 
 

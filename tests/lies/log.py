@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from custody.audit import Checkpoint, Frontier, cosign, leaf_hash, sign_checkpoint, with_lines
 from custody.bundle import Bundle
-from custody.entries import Document, EntryKind, Freeze, MoneyEntry, Witnessed, parse_entry
+from custody.entries import Document, EntryKind, Freeze, MoneyEntry, StopCause, Witnessed, parse_entry, seal_of
 from custody.statements import Kind, sign
 from custody.transaction import OutPoint, TxOut
 from custody.units import Sats
-from tests.fakes.rules import DAY, NOW, PAY, seed_of
+from tests.fakes.rules import DAY, NOW, PAY, rule, seed_of
+from tests.governing import after, document_of, log_rules, signed_rules, with_rule
 from tests.lies.told import BEHIND, STRANGER, Lie, Story, in_world, with_note
 from tests.watchers import genesis_with
 from tests.world import EXCHANGE, LOG_SEED, WITNESS_SEED, Spend, World, make_genesis
@@ -20,6 +21,7 @@ FRESH = "w cosignatures, oldest counted at most 5 min old (online)"
 CONSISTENT = "consistent with my last"
 EQUAL = "the RELEASE of this very PSBT is in it, every field recomputed from the bytes before me and equal"
 RECENT = "T(RELEASE) inside `bundle_max_age`"
+SPREADING = "counted from it, so that spreading over signer pairs evades nothing"
 BODY = "A missing body is refused (MISSING_BODY), never skipped"
 ADMISSIBLE = "Admissible only if its withdrawal and approvals verify at T(RELEASE)"
 INCLUDED = "RELEASE with inclusion proof"
@@ -155,7 +157,7 @@ def entry_put_in(world: World) -> Bundle:
     bundle = _honest(world).bundle()
     told = Freeze(world.genesis.hash, b"\x02" * 16, "dave", NOW)
     signed = sign(Kind.FREEZE, told.to_json(), seed_of("dave"))
-    entry = MoneyEntry(EntryKind.FREEZE, NOW, 0, bytes(32), Document(signed.digest)).to_bytes()
+    entry = MoneyEntry(EntryKind.FREEZE, NOW, 0, bytes(32), Document(signed.digest), seal_of((signed,))).to_bytes()
     log = replace(bundle.log, entries=(*bundle.log.entries, entry), statements=(*bundle.log.statements, signed))
     return replace(bundle, log=log)
 
@@ -194,6 +196,42 @@ def body_of_a_freeze_left_out(world: World) -> Bundle:
     bundle = _honest(world).bundle()
     kept = tuple(signed for signed in bundle.log.statements if signed.kind is not Kind.FREEZE)
     return replace(bundle, log=replace(bundle.log, statements=kept))
+
+
+def body_of_a_freeze_unsigned(world: World) -> Bundle:
+    """Witnesses saw the freeze as dave signed it; the signer is shown the same statement without his signature."""
+    world.freeze()
+    return _unsigned(_honest(world).bundle(), Kind.FREEZE)
+
+
+def body_of_a_veto_unsigned(world: World) -> Bundle:
+    """The same with a veto."""
+    spend = _honest(world)
+    world.stop(spend.asked, "dave", StopCause.VETO)
+    return _unsigned(spend.bundle(), Kind.STOP)
+
+
+def body_of_a_rule_document_unsigned(world: World) -> Bundle:
+    """The same with rules that were tightened."""
+    closed = rule("closed", "deny", {}, reason_code="CLOSED")
+    log_rules(world, signed_rules(after(document_of(world.genesis), with_rule(closed))))
+    return _unsigned(_honest(world).bundle(), Kind.RULES)
+
+
+def body_of_a_payment_unsigned(world: World) -> Bundle:
+    """A payment that other signers signed, shown as if nobody had asked for it: budgets would count less."""
+    world.spend(world.withdrawal(withdrawal_id="w-0"), (world.coin(1),), change_index=1).release()
+    later = world.spend(world.withdrawal(MORE))
+    bundle = later.bundle()
+    first = bundle.log.statements[0]
+    bare = replace(first, endorsements=())
+    return replace(bundle, log=replace(bundle.log, statements=(bare, *bundle.log.statements[1:])))
+
+
+def _unsigned(bundle: Bundle, kind: Kind) -> Bundle:
+    """Return `bundle` with the statements of one kind stripped of their signatures."""
+    told = tuple(replace(s, endorsements=()) if s.kind is kind else s for s in bundle.log.statements)
+    return replace(bundle, log=replace(bundle.log, statements=told))
 
 
 def release_never_logged(world: World) -> Bundle:
@@ -388,6 +426,10 @@ LIES = (
     Lie(entries_from_beyond, "Behind by more: the node answers BEHIND(size)", BEHIND, (120,)),
     Lie(body_left_out, BODY, "MISSING_BODY", (121,)),
     Lie(body_of_a_freeze_left_out, BODY, "MISSING_BODY", (98, 121)),
+    Lie(body_of_a_freeze_unsigned, BODY, "BODY_OTHER", (98, 122)),
+    Lie(body_of_a_veto_unsigned, BODY, "BODY_OTHER", (96, 98)),
+    Lie(body_of_a_rule_document_unsigned, BODY, "BODY_OTHER", (91,)),
+    Lie(body_of_a_payment_unsigned, SPREADING, "BODY_OTHER", (88, 89)),
     Lie(release_never_logged, EQUAL, "RELEASE_INADMISSIBLE", (85,)),
     Lie(release_beyond_the_log, EQUAL, "RELEASE_INADMISSIBLE", (120,)),
     Lie(release_of_another_transaction, EQUAL, "RELEASE_MISMATCH", (69, 85)),

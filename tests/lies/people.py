@@ -31,8 +31,7 @@ HELD = "takes over what it holds"
 def with_people(world: World, spend: Spend, *approvals: Signed, named: tuple[Signed, ...] | None = None) -> Bundle:
     """Return a bundle with these approvals, behind a RELEASE that names them, or `named`."""
     told = approvals if named is None else named
-    index = replace(spend, people=()).release(approvals=tuple(signed.digest for signed in told))
-    world.statements.update({signed.digest: signed for signed in (*told, *approvals)})
+    index = replace(spend, people=()).release(*told, approvals=tuple(signed.digest for signed in told))
     return spend.bundle(index, approvals=approvals)
 
 
@@ -47,8 +46,7 @@ def withdrawal_made_up(world: World) -> Bundle:
     """A withdrawal in alice's name, under a key of the coordinator's own."""
     spend = world.spend(world.withdrawal())
     forged = by_coordinator(signed_by_initiator(spend.asked))
-    index = spend.release()
-    world.statements[forged.digest] = forged
+    index = spend.release(forged)
     return spend.bundle(index, withdrawal=forged)
 
 
@@ -64,8 +62,7 @@ def withdrawal_grown(world: World) -> Bundle:
     grown = replace(asked, payments=(Payment(address(EXCHANGE), Sats(9_000_000)),))
     signed = replace(signed_by_initiator(grown), endorsements=signed_by_initiator(asked).endorsements)
     spend = world.spend(grown)
-    index = spend.release()
-    world.statements[signed.digest] = signed
+    index = spend.release(signed)
     return spend.bundle(index, withdrawal=signed)
 
 
@@ -75,8 +72,7 @@ def withdrawal_copied(world: World) -> Bundle:
     copy = replace(asked, withdrawal_id="w-copy")
     signed = replace(signed_by_initiator(copy), endorsements=signed_by_initiator(asked).endorsements)
     spend = world.spend(copy)
-    index = spend.release()
-    world.statements[signed.digest] = signed
+    index = spend.release(signed)
     return spend.bundle(index, withdrawal=signed)
 
 
@@ -91,8 +87,7 @@ def initiator_renamed(world: World) -> Bundle:
     signed = sign(Kind.WITHDRAWAL, asked.to_json(), seed_of("alice"))
     spend = world.spend(asked)
     approvals = (said(spend, "alice"), said(spend, "carol"))
-    index = spend.release(approvals=tuple(a.digest for a in approvals))
-    world.statements.update({a.digest: a for a in (signed, *approvals)})
+    index = spend.release(signed, *approvals, approvals=tuple(a.digest for a in approvals))
     return spend.bundle(index, withdrawal=signed, approvals=approvals)
 
 

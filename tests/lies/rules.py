@@ -188,10 +188,8 @@ def delay_begun_by_the_coordinator(world: World) -> Bundle:
     forged = by_coordinator(signed_by_initiator(asked))
     world.append(EntryKind.NOTICE, Notice(asked.digest), forged)
     world.now += 3_600
-    bundle = _slow(world)
-    world.statements[forged.digest] = forged
-    statements = tuple(forged if signed.digest == forged.digest else signed for signed in bundle.log.statements)
-    return replace(bundle, log=replace(bundle.log, statements=statements))
+    spend = world.spend(asked).approved_by("bob", "carol")
+    return spend.bundle(spend.release(forged), signatures=spend.signatures("cold"))
 
 
 def delay_a_second_short(world: World) -> Bundle:

@@ -304,6 +304,6 @@ def test_verify_given_entries_in_front_of_an_empty_checkpoint_names_the_first() 
     empty = log.cosigned(Log.MONEY)
     statement = sign(Kind.FREEZE, {"text": "x"}, ADMIN_SEED)
     log.bodies.append(statement)
-    log.append(EntryKind.FREEZE, Document(statement.digest))
+    log.append(EntryKind.FREEZE, Document(statement.digest), statement)
 
     assert str(verify_export(log.export(money=empty), log.keys)) == "UNSIGNED(0)"

@@ -54,7 +54,8 @@ Change = Callable[[dict[str, Any]], object]
 
 def entry(kind: EntryKind) -> MoneyEntry:
     """Return an entry of `kind`."""
-    return MoneyEntry(kind, NOW, 3, bytes(32), BODIES[kind][0])
+    body, names = BODIES[kind]
+    return MoneyEntry(kind, NOW, 3, bytes(32), body, ONE if names else b"")
 
 
 def code_of(kind: EntryKind, change: Change) -> str:

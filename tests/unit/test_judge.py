@@ -183,6 +183,7 @@ def test_judge_given_a_freeze_refuses_until_a_quorum_lifts_it(world: World) -> N
     assert code(judged(spend.bundle(index), world)) == "FROZEN"
     world.unfreeze("erin")
     assert code(judged(spend.bundle(index), world)) == "FROZEN"
+    world.now += 1  # another statement: one is logged with the signatures that it has
     world.unfreeze("erin", "frank")
     world.freeze()
     assert isinstance(judged(spend.bundle(index), world).outcome, Cleared)
