@@ -10,20 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from custody.approval import Approval, read_approval
-from custody.audit import Cosigned, leaf_hash, verify_inclusion
 from custody.bundle import Behind, Bundle
 from custody.decide import Allow, Deny, check_feerate, decide
 from custody.decide import Case as PolicyCase
-from custody.entries import Release, parse_entry
+from custody.entries import Release
 from custody.errors import CustodyError, Refused
 from custody.facts import Facts, ShapeLimits, check_matches, own_payees, read_facts
-from custody.follow import State, advance, family_of, in_force, open_money_checkpoint, open_under, settled, time_of
-from custody.genesis import Genesis, GenesisWallet
+from custody.follow import State, advance, family_of, open_under
+from custody.genesis import GenesisWallet
 from custody.held import Held, with_held
 from custody.interval import Interval
 from custody.once import OwnSignature, pays_once
 from custody.people import verify_people
-from custody.policy import Location, Policy
 from custody.policy.duties import Delay, SignersRequired
 from custody.psbt import Psbt, parse
 from custody.release import release_of
@@ -32,31 +30,11 @@ from custody.statements import Signed
 from custody.transaction import OutPoint
 from custody.wallet import ScriptBook
 from custody.withdrawal import Withdrawal, read_withdrawal
+from signer_node.judge_log import interval_of, is_fresh, release_is_logged, rules_stand
+from signer_node.pinned import Moment, Pinned
+from signer_node.signing_order import signers_in_order
 
-ONLINE_FRESHNESS_S = (
-    300  # protocol.md step 2: a freeze reaches an online signer at latest 60 s + 5 min after it was posted
-)
-ENTRY_TIME_TOLERANCE_S = 600  # protocol.md "WITNESS": an entry's own time is for display and must not mislead
-
-
-@dataclass(frozen=True, slots=True)
-class Pinned:
-    """What this node knows from its own machine: the genesis it pinned and its name in it.
-
-    wallets: digests (32 bytes) of the documents of later wallets that were pinned here.
-    """
-
-    genesis: Genesis
-    node: str
-    wallets: frozenset[bytes] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """This machine's clock and the largest `lo` it ever accepted, UTC seconds."""
-
-    now: int
-    high_water: int
+__all__ = ["Case", "Cleared", "Judged", "Moment", "Pinned", "is_mine", "judge", "policy_case", "prove"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,79 +194,6 @@ def prove(
     )
 
 
-def interval_of(state: State, fresh: Cosigned, moment: Moment) -> Interval:
-    """Return the time as an interval (protocol.md "Time"): lo for what must have passed, hi for what must not."""
-    found = fresh.oldest_counted(state.policy.roots.w)
-    oldest = moment.now if found is None else found
-    # One of w counted witnesses is honest, so the oldest of their times has passed, whatever this clock says.
-    return Interval(lo=min(moment.now, oldest), hi=max(moment.now, moment.high_water, oldest))
-
-
-def is_fresh(state: State, me: Pinned, fresh: Cosigned, moment: Moment, time: Interval) -> Refused | None:
-    """Step 2, first half: the checkpoint is recent for a node that stands where this one does."""
-    policy = state.policy
-    node = policy.roots.node(me.node)
-    online = node is None or node.location is Location.ONLINE
-    limit = ONLINE_FRESHNESS_S if online else policy.limits.bundle_max_age_s
-    if moment.now > time_of(fresh) + policy.limits.bundle_max_age_s:
-        return Refused(
-            "CLOCK_AHEAD", f"a clock at most {policy.limits.bundle_max_age_s} s beyond every witness", "more"
-        )
-    age_s = max(moment.now, moment.high_water) - time.lo  # a slow clock makes nothing old, and ends nothing late
-    if age_s > limit:
-        return Refused("CHECKPOINT_STALE", f"cosignatures at most {limit} s old", f"{age_s} s")
-    return None
-
-
-def rules_stand(state: State, me: Pinned, time: Interval) -> Refused | None:
-    """Step 1: the newest rules, in effect and not past `not_after`; not frozen."""
-    policy = state.policy
-    if time.lo < policy.effective_from or time.hi >= policy.not_after:
-        return Refused("RULES_EXPIRED", f"{policy.effective_from}..{policy.not_after}", f"{time.lo}..{time.hi}")
-    if state.is_frozen(time.lo):
-        return Refused("FROZEN", "no freeze in the log", ", ".join(sorted(f.by for f in state.freezes)))
-    if policy.roots.node(me.node) is None:
-        return Refused("NODE_UNLISTED", f"node {me.node} in the rules' roots", "none")
-    return None
-
-
-def release_is_logged(bundle: Bundle, state: State, time: Interval) -> tuple[State, int, Release, int] | Refused:
-    """Step 2, second half: the RELEASE is in the cosigned log, counts, and is recent.
-
-    Returns:
-        The settled state, the time that the RELEASE's entry names, the RELEASE, its T; or what does not hold.
-    """
-    vouched, covering = open_under(state, bundle.covering)
-    fresh = open_money_checkpoint(state, bundle.log.note).checkpoint
-    if (covering.checkpoint.size, covering.checkpoint.root) != (fresh.size, fresh.root):
-        return Refused(
-            "COVERING_OTHER", "the first checkpoint of the same log size", f"size {covering.checkpoint.size}"
-        )
-    settled_state = in_force(settled(vouched, time_of(covering)), time.lo)  # delays run out by lo
-    found = next((r for r in settled_state.releases if r.index == bundle.release_index), None)
-    if found is None:
-        return Refused("RELEASE_INADMISSIBLE", f"a release that counts at index {bundle.release_index}", "none")
-    raw, entry_time = _entry_at(bundle), found.release.time
-    if raw is None and bundle.release_index >= bundle.log.first:
-        return Refused("RELEASE_MISSING", f"entry {bundle.release_index} in the bundle", "none")
-    if raw is not None:  # else I followed it before: my own log, whose root the checkpoint confirms, holds it already
-        if not verify_inclusion(leaf_hash(raw), bundle.release_index, fresh.size, bundle.inclusion, fresh.root):
-            return Refused("INCLUSION", f"a proof of entry {bundle.release_index} in size {fresh.size}", "another")
-        entry_time = parse_entry(raw).time
-    age_s = time.hi - found.t
-    longest_s = settled_state.policy.limits.bundle_max_age_s
-    if age_s > longest_s:
-        return Refused("RELEASE_STALE", f"a release at most {longest_s} s old", f"{age_s} s")
-    if abs(entry_time - found.t) > ENTRY_TIME_TOLERANCE_S:
-        return Refused("ENTRY_TIME", f"within {ENTRY_TIME_TOLERANCE_S} s of {found.t}", str(entry_time))
-    return settled_state, entry_time, found.release, found.t
-
-
-def _entry_at(bundle: Bundle) -> bytes | None:
-    at = bundle.release_index - bundle.log.first
-    return bundle.log.entries[at] if 0 <= at < len(bundle.log.entries) else None
-
-
 def shape_limits(state: State, withdrawal: Withdrawal, release_index: int) -> ShapeLimits:
     """Return the bounds on change that hold for `withdrawal`, released at `release_index`, under the rules in force."""
     limits = state.policy.limits
@@ -369,29 +274,6 @@ def policy_case(case: Case) -> PolicyCase:
 def cold_signed_first(case: Case, required: SignersRequired) -> Refused | None:
     """A node signs only behind valid signatures, on every input, of all who come before it: offline, included, rest."""
     return signers_in_order(case.me.node, case.state.policy, case.wallet, required, _signed_nodes(case))
-
-
-def signers_in_order(
-    me: str, policy: Policy, wallet: GenesisWallet, required: SignersRequired, signed: set[str]
-) -> Refused | None:
-    """Return why node `me` may not sign yet, or None. signed: nodes with valid signatures on every input."""
-    if me in required.exclude:
-        return Refused("SIGNER_EXCLUDED", f"rules that let {me} sign", f"{me} excluded")
-    offline = {n.name for n in policy.roots.nodes if n.location is Location.OFFLINE}
-    included = [s.node for s in wallet.slots if s.node is not None and s.node in required.include]
-    if len(included) < len(required.include) or _least_signers(required, offline) > wallet.wallet.threshold:
-        return Refused("SIGNERS_IMPOSSIBLE", f"required signers within m = {wallet.wallet.threshold}", "more")
-    cold = len(signed & offline)
-    if me not in offline and cold < required.min_offline:
-        return Refused("COLD_FIRST", f"{required.min_offline} offline signatures", str(cold))
-    before = included[: included.index(me)] if me in included else [] if me in offline else included
-    missing = [name for name in before if name not in signed]
-    return Refused("INCLUDED_FIRST", f"the signature of {missing[0]}", "none") if missing else None
-
-
-def _least_signers(required: SignersRequired, offline: set[str]) -> int:
-    cold_included = len([name for name in required.include if name in offline])
-    return len(required.include) + max(0, required.min_offline - cold_included)
 
 
 def _signed_nodes(case: Case) -> set[str]:

@@ -24,15 +24,10 @@ from custody.policy.duties import SignersRequired
 from custody.state import Logged
 from custody.statements import Signed
 from custody.wallet import ScriptBook
-from signer_node.judge import (
-    Moment,
-    Pinned,
-    interval_of,
-    is_fresh,
-    is_mine,
-    rules_stand,
-    signers_in_order,
-)
+from signer_node.judge import is_mine
+from signer_node.judge_log import interval_of, is_fresh, rules_stand
+from signer_node.pinned import Moment, Pinned
+from signer_node.signing_order import signers_in_order
 
 
 @dataclass(frozen=True, slots=True)

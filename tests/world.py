@@ -261,7 +261,7 @@ class Spend:
         return found
 
     def release(self, *said: Signed, **changes: Any) -> int:
-        """Log a RELEASE of this transaction; `changes` make it lie, and so does what is `said` in place of the truth."""
+        """Log a RELEASE of this transaction; `changes` make it lie, and what is `said` in place of the truth."""
         world = self.world
         family = family_of(world.state(), self.asked) or self.asked.digest
         approvals = tuple(signed.digest for signed in self.approvals)

@@ -58,8 +58,7 @@ def by_passkey(asked: Withdrawal, person: str, page: str = ORIGIN, *, desk: bool
 def carrying(spend: Spend, withdrawal: Signed | None = None, approvals: tuple[Signed, ...] = ()) -> Any:
     """Log a release of `spend` that names `approvals`; return what makes its bundle for a node."""
     withdrawal = withdrawal or signed_by_initiator(spend.asked)
-    index = spend.release(approvals=tuple(said.digest for said in approvals))
-    spend.world.statements.update({said.digest: said for said in (withdrawal, *approvals)})
+    index = spend.release(withdrawal, *approvals, approvals=tuple(said.digest for said in approvals))
     return lambda node: spend.bundle(index, node, withdrawal=withdrawal, approvals=approvals)
 
 

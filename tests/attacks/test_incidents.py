@@ -73,8 +73,7 @@ def by_passkey(asked: Withdrawal, person: str, page: str = ORIGIN, *, desk: bool
 
 async def told_with(node: Node, spend: Spend, *approvals: Signed) -> str:
     """Return what `node` says to a release that names these approvals."""
-    index = spend.release(approvals=tuple(said.digest for said in approvals))
-    spend.world.statements.update({said.digest: said for said in approvals})
+    index = spend.release(*approvals, approvals=tuple(said.digest for said in approvals))
     return await told(node, spend, index, approvals=approvals)
 
 
@@ -146,13 +145,16 @@ async def test_dmm_session_is_stolen_and_4502_btc_are_asked_for_then_nobody_sign
     asked = world.withdrawal((THIEF, DMM_SATS), withdrawal_id="w-dmm")
     minted = sign(Kind.WITHDRAWAL, asked.to_json(), LOG_SEED)
     spend = world.spend(asked, (rich,)).approved_by("bob", "carol")
-    index = spend.release()
-    world.statements[minted.digest] = minted
+    index = spend.release(minted)
     changed = replace(minted, endorsements=signed_by_initiator(world.withdrawal(*LARGE)).endorsements)
 
     assert await told(node, spend, index, withdrawal=minted) == "RELEASE_INADMISSIBLE"
-    world.statements[changed.digest] = changed
     assert await told(node, spend, index, withdrawal=changed) == "RELEASE_INADMISSIBLE"
+    anew = World(GENESIS)
+    again = anew.spend(asked, (rich,)).approved_by("bob", "carol")
+    assert (
+        await told(node_of(GENESIS, _made(tmp_path / "anew")), again, again.release(changed)) == "RELEASE_INADMISSIBLE"
+    )
 
     robbed, other = World(GENESIS), node_of(GENESIS, _made(tmp_path / "robbed"))
     stolen_key = robbed.spend(asked, (rich,)).approved_by("bob", "carol")
