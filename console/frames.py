@@ -26,6 +26,7 @@ SIZES = {"small": sizes.SMALL, "medium": sizes.MEDIUM, "large": sizes.LARGE}
 CAPTURE_SECONDS = 600  # ten minutes of holding a screen before a camera; then it is a file's turn
 MAX_PICTURES = 5_000  # in one folder
 _CHUNK_BYTES = 64 * 1024
+_LOCAL_FLAGS = 3  # where tcgetattr has the flags of keys
 _ENTER, _LEAVE, _HOME = "\x1b[?1049h\x1b[?25l\x1b[2J", "\x1b[?25h\x1b[?1049l", "\x1b[H"
 
 
@@ -96,6 +97,9 @@ def show(frames: Frames, version: int) -> None:
     sys.stdout.write(_ENTER)
     try:
         tty.setcbreak(keys)
+        unbuffered = termios.tcgetattr(keys)
+        unbuffered[_LOCAL_FLAGS] &= ~termios.ISIG  # Control-C is any key: asyncio would hold the signal back
+        termios.tcsetattr(keys, termios.TCSANOW, unbuffered)
         for number, text in enumerate(frames.endless, 1):
             lines = "\r\n".join(pictures.terminal(text, version))
             sys.stdout.write(f"{_HOME}{lines}\r\nframe {number}, {frames.count} are needed; any key ends")

@@ -40,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         return int(args.run(args))
     except CustodyError as error:
         return _fail(error.code, error.message)
+    except KeyboardInterrupt:
+        return _fail("INTERRUPTED", "expected the command to run to its end")
 
 
 def _parser() -> argparse.ArgumentParser:

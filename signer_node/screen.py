@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
 import termios
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
 
+from rich import box
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.text import Text
@@ -19,7 +20,9 @@ from signer_node.reading import MAX_WRONG, Key, Reading, Verdict, keys_of, press
 from signer_node.review import Page
 
 REDRAW_SECONDS = 1.0  # a window may have been resized
+_BOX = box.SQUARE  # a text console has no round corners
 _AROUND_LINES = 6  # two frames' borders and two lines below
+_INTERRUPT, _LOCAL_FLAGS = b"\x03", 3  # Control-C; where tcgetattr has the flags of keys
 _ENTER, _LEAVE, _HOME, _ERASE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l", "\x1b[H", "\x1b[2J"
 
 
@@ -71,7 +74,7 @@ class Screen:
 
         version = sizes.version_for(self._console.width, self._console.height - 1)
         frames = frames_of(Parcel(ParcelKind.DOCUMENT, answer), kind, sizes.frame_chars(version))
-        with self._full():
+        with self._full(), contextlib.suppress(KeyboardInterrupt):  # the answer was given: Control-C is any key
             for number, text in enumerate(frames.endless, 1):
                 self._write(f"{_HOME}{chr(10).join(pictures.terminal(text, version))}\n")
                 self._write(f"frame {number}, {frames.count} are needed; any key ends")
@@ -90,7 +93,7 @@ class Screen:
         height = max(1, self._console.height - _AROUND_LINES)
         body = [*lines, *[Text()] * (height - len(lines))]
         foot = Text("\n".join(below), no_wrap=True, overflow="ellipsis")
-        drawn = Group(Panel(Group(*body), title=Text(title)), Panel(foot, height=4))
+        drawn = Group(Panel(Group(*body), _BOX, title=Text(title)), Panel(foot, _BOX, height=4))
         with self._console.capture() as captured:
             self._console.print(drawn, end="")
         self._write(_HOME + captured.get().rstrip("\n"))
@@ -100,13 +103,15 @@ class Screen:
         if not select.select([handle], [], [], seconds)[0]:
             return ()
         raw = os.read(handle, 64)
+        if _INTERRUPT in raw:
+            raise KeyboardInterrupt
         return keys_of(raw) if raw else (Key.ESCAPE,)  # a terminal that is gone says no
 
     def _write(self, text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
 
-    @contextmanager
+    @contextlib.contextmanager
     def _full(self) -> Iterator[None]:
         """Keep the alternate screen and unbuffered keys while the block runs."""
         handle = sys.stdin.fileno()
@@ -114,6 +119,9 @@ class Screen:
         self._write(_ENTER + _ERASE)
         try:
             tty.setcbreak(handle, termios.TCSAFLUSH)  # what was typed ahead was typed without reading
+            keys = termios.tcgetattr(handle)
+            keys[_LOCAL_FLAGS] &= ~termios.ISIG  # Control-C is a key here: asyncio would hold the signal back
+            termios.tcsetattr(handle, termios.TCSANOW, keys)
             yield
         finally:
             self._write(_LEAVE)

@@ -73,4 +73,4 @@ def _argument(raw: bytes, at: int, major: int) -> tuple[int, int]:
 
 def _check(holds: bool, expected: str, at: int) -> None:
     if not holds:
-        raise MalformedError("CBOR", f"expected {expected}", at)
+        raise MalformedError("CBOR", f"expected {expected} at byte {at} of a frame's body")

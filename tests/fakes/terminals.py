@@ -57,8 +57,9 @@ class Session:
 
     def end(self) -> int:
         """Return the exit code once the program has ended and all it wrote was read."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while self._read():
-            pass
+            assert time.monotonic() < deadline, f"expected the program to end:\n{self.vt.text}"
         return self._process.wait(PATIENCE_SECONDS)
 
     def _read(self) -> bool:

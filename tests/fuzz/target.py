@@ -37,6 +37,7 @@ TARGETS = {
     "parse": Target("tests.fuzz.parse", 5_000_000),
     "bundle": Target("tests.fuzz.bundle", 5_000_000),
     "checkpoint": Target("tests.fuzz.checkpoint", 5_000_000),
+    "frames": Target("tests.fuzz.frames", 1_000_000),
     "combine": Target("tests.fuzz.combine", 1_000_000),
     "descriptor": Target("tests.fuzz.descriptor", 1_000_000),
     "differential": Target("tests.fuzz.differential", 500_000),

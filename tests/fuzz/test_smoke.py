@@ -13,6 +13,7 @@ RUNS = {  # about ten seconds each on a quiet machine, start included
     "parse": 15_000,
     "bundle": 40_000,
     "checkpoint": 60_000,
+    "frames": 6_000,
     "combine": 12_000,
     "descriptor": 10_000,
     "differential": 5_000,

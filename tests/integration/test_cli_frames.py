@@ -162,7 +162,7 @@ def test_frames_on_a_terminal_then_are_shown_until_a_key_is_pressed(monkeypatch:
     def watch() -> None:
         while b"frame 3," not in b"".join(read):
             read.append(os.read(ours, 65_536))
-        os.write(ours, b"q")
+        os.write(ours, b"\x03")
         while b"\x1b[?1049l" not in b"".join(read):
             read.append(os.read(ours, 65_536))
 

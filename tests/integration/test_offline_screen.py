@@ -106,6 +106,21 @@ def test_operator_who_does_not_confirm_then_answers_no(keys: str, tmp_path: Path
     assert outcome == Refused("OPERATOR_DECLINED", "the operator's confirmation", "a no")
 
 
+def test_operator_who_interrupts_then_leaves_no_answer(tmp_path: Path) -> None:
+    """Control-C is neither yes nor no: the screen is given back, nothing is written, and it can be asked again."""
+    world, spend = spend_of()
+    (tmp_path / "bundle").write_bytes(spend.bundle(node="cold").to_bytes())
+    config = cold_node(world.genesis, tmp_path)
+
+    with running(command(config, "bundle", "--out", "answer"), tmp_path, environment()) as session:
+        session.until("To sign, type")
+        session.press("\x03")
+        assert session.end() == 1
+        assert json.loads(session.printed)["error"] == "INTERRUPTED"
+
+    assert not (tmp_path / "answer").exists()
+
+
 def test_rules_that_want_a_code_typed_here_then_ask_for_it_before_the_page(tmp_path: Path) -> None:
     """The code on its own screen, then the page, then the answer as QR frames on the same terminal."""
     world, spend = spend_of(PAY, rule("code", "require", {}, {"local_conf": True}))
@@ -119,7 +134,7 @@ def test_rules_that_want_a_code_typed_here_then_ask_for_it_before_the_page(tmp_p
         session.until("To sign, type")
         session.press(words(spend.asked.digest)[-1] + "\r")
         session.until("any key ends")
-        session.press("x")
+        session.press("\x03")
         assert session.end() == 0
 
     assert parse_answer((tmp_path / "answer").read_bytes()).outcome == spend.signatures("cold")
@@ -172,7 +187,7 @@ def test_picture_in_the_docs_then_has_the_headings_of_the_screen(tmp_path: Path)
         session.press("\x1b")
         session.end()
 
-    (drawn,) = (block for block in PICTURE.read_text().split("```") if "╭" in block)
+    (drawn,) = (block for block in PICTURE.read_text().split("```") if "┌" in block)
     assert headings(drawn) == headings(screen)
     assert len(headings(screen)) == 6
 
