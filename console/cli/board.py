@@ -23,6 +23,10 @@ group = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="The ceremony's board: key records, genesis, signatures."
 )
 app.add_typer(group, name="ceremony")
+_OVER = (
+    "signed by every node and the admin quorum: the coordinator starts with it now",
+    "`keyturn ceremony fetch` brings it; compare its words between all machines before anybody pins it",
+)
 
 
 @group.command()
@@ -40,7 +44,9 @@ def bring(
 
     async def work(called: Invocation, board: Board) -> None:
         for path in files:
-            await _bring(board, path)
+            if (missing := await _bring(board, path)) is not None and not missing:
+                called.output.done({"missing": []}, *_OVER)  # the board is gone: what is left over is not needed
+                return
         await _status(called, board)
 
     _at_board(context, work)
@@ -88,7 +94,8 @@ def _at_board(context: typer.Context, work: Callable[[Invocation, Board], Awaita
     asyncio.run(run())
 
 
-async def _bring(board: Board, path: Path) -> None:
+async def _bring(board: Board, path: Path) -> tuple[str, ...] | None:
+    """Leave one file on the board; return who has not signed the genesis then, or None after a record."""
     from console.refusal import refuse
     from custody.genesis import check_ceremony, parse_genesis, read_key_record
     from custody.statements import Endorsement, Kind
@@ -98,14 +105,14 @@ async def _bring(board: Board, path: Path) -> None:
         up = (await board.read()).genesis
         if up is None:
             refuse("NO_GENESIS", "a genesis on the board before its signatures", "none")
-        await board.bring_signature(up, found)
-    elif found.kind is Kind.GENESIS:
+        return await board.bring_signature(up, found)
+    if found.kind is Kind.GENESIS:
         genesis = parse_genesis(found)
         check_ceremony(genesis)
-        await board.bring_genesis(genesis)
-    else:
-        read_key_record(found)
-        await board.bring_record(found)
+        return await board.bring_genesis(genesis)
+    read_key_record(found)
+    await board.bring_record(found)
+    return None
 
 
 def _read(path: Path) -> Signed | Endorsement:
