@@ -40,6 +40,12 @@ FROZEN = Fault("the server hangs (SIGSTOP)", "unreachable", "VAULT_UNREACHABLE",
                "it goes on or is killed", _ROUTED)  # fmt: skip
 AUDIT_FULL = Fault("the disk of the audit log is full", "unreachable", "VAULT_AUDIT_BLOCKED", _OTHERS,
                    "there is room again; the server answers nothing that it cannot log", _ROUTED)  # fmt: skip
+_ENGINE = "integration/test_vault_routing.py::test_routing_when_its_engine_fails_then_others_sign_and_it_comes_back"
+PLUGIN_FROZEN = Fault("the engine's plugin hangs (SIGSTOP)", "engine_down", "VAULT_ENGINE_DOWN", _OTHERS,
+                      "its process is killed, never reloaded; the server starts it again", _ENGINE)  # fmt: skip
+PLUGIN_CHANGED = Fault("the engine's file was changed", "engine_down", "VAULT_ENGINE_DOWN", _OTHERS,
+                       "the file that was pinned; the server starts no other", _ENGINE)  # fmt: skip
+PLUGIN_ROUTED = (PLUGIN_FROZEN, PLUGIN_CHANGED)
 ROUTED = (SEALED, KILLED, FROZEN, AUDIT_FULL)
 
 FAULTS = (
@@ -77,6 +83,15 @@ FAULTS = (
     Fault("the sealed seed was changed", "integrity", "SEED_BROKEN", _OTHERS,
           "the blob from a backup; nobody retries",
           "contracts/test_backends.py::test_sign_when_what_is_stored_was_tampered_with_is_integrity"),
+    *PLUGIN_ROUTED,
+    Fault("the engine's plugin is killed", "ready", "", _GOES_ON, "the server starts it again at the next call",
+          "integration/test_engine.py::test_sign_when_the_plugin_was_killed_gives_the_same_bytes"),
+    Fault("the engine was set back by a snapshot", "ready", "", _GOES_ON, "its node tells it the log since",
+          "integration/test_engine.py"
+          "::test_sign_when_the_snapshot_was_restored_waits_for_the_history_and_then_signs_the_same"),
+    Fault("the leader of three servers with engines is killed", "ready", "",
+          "at most one call fails and is made again", "an election; the next leader starts its own plugin",
+          "integration/test_engine_cluster.py::test_engine_when_the_leader_dies_signs_the_same_at_the_next"),
     Fault("the leader of three servers is killed", "ready", "", "at most one call fails and is made again",
           "an election, in about 2 s",
           "integration/test_openbao_cluster.py::test_sign_when_the_leader_dies_goes_on_with_the_next"),

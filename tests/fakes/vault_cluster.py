@@ -21,17 +21,17 @@ PATIENCE_S = 60.0
 AUTOPILOT = {"server_stabilization_time": "1s"}
 
 
-def start_cluster(directory: Path, ca: Ca, roles: Sequence[Role]) -> list[Server]:
-    """Return the servers, the first one leading, each with a vote; about 6 s."""
+def start_cluster(directory: Path, ca: Ca, roles: Sequence[Role], engine: Path | None = None) -> list[Server]:
+    """Return the servers, the first one leading, each with a vote; about 6 s. engine: the plugin file of all three."""
     key = os.urandom(32)
-    servers = [launch_new(directory / "n1", ca, name="n1", unseal_key=key)]
+    servers = [launch_new(directory / "n1", ca, name="n1", unseal_key=key, engine=engine)]
     try:
         initialise(servers[0], ca, roles)
         root = servers[0].root_token()
         servers[0].call("POST", "sys/storage/raft/autopilot/configuration", root, AUTOPILOT)
         for number in range(2, SERVERS + 1):
             name, join = f"n{number}", [servers[0].address]
-            servers.append(launch_new(directory / name, ca, name=name, unseal_key=key, join=join))
+            servers.append(launch_new(directory / name, ca, name=name, unseal_key=key, join=join, engine=engine))
         _wait_for_votes(servers[0], root)
         for server in servers[1:]:  # one cluster, so the same tokens everywhere
             server.role_ids, server.introducers = servers[0].role_ids, servers[0].introducers

@@ -1,4 +1,4 @@
-"""A real stack whose first node keeps its key in a real Vault that fails: others sign, and the node comes back.
+"""A real stack of nodes whose keys are in real Vaults that fail: others sign, and the node comes back.
 
 Every part is its own process over mTLS. What a withdrawal needs is two of three signers.
 """
@@ -20,14 +20,26 @@ import pytest
 from custody.v1 import signer_pb2, signer_pb2_grpc, withdrawal_pb2
 from custody.wallet import ScriptBook
 from custody.withdrawal import Withdrawal
+from deploy.engine import COMMAND
 from deploy.openbao import Server
 from deploy.stack import build
 from tests.crash.light_stack import Light
+from tests.fakes.engine_processes import signal_engines
 from tests.fakes.vault_cluster import full_audit_disk, kill
-from tests.vault_faults import AUDIT_FULL, FROZEN, KILLED, ROUTED, SEALED, Fault
+from tests.vault_faults import (
+    AUDIT_FULL,
+    FROZEN,
+    KILLED,
+    PLUGIN_CHANGED,
+    PLUGIN_FROZEN,
+    PLUGIN_ROUTED,
+    ROUTED,
+    SEALED,
+    Fault,
+)
 
 pytestmark = pytest.mark.slow
-NODES = {"alpha": "transit", "beta": "sealed-online", "gamma": "sealed-online"}
+NODES = {"alpha": "transit", "beta": "engine", "gamma": "sealed-online"}
 PATIENCE_S = 90.0  # of a busy machine; a quiet one takes 10 s
 COINS = 8
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +48,7 @@ CONFINED, UNIT = (str(ROOT / path) for path in ("tests/fakes/confined.py", "depl
 
 @pytest.fixture(scope="module")
 def vaulted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Light]:
-    """The stack, with coins; alpha's key is in OpenBao, which it enters by its certificate.
+    """The stack, with coins; alpha's key is in OpenBao, which it enters by its certificate; beta's in an engine there.
 
     Where systemd is, alpha runs under what its unit takes from it.
     """
@@ -83,6 +95,30 @@ def _frozen(server: Server) -> Iterator[None]:
         server.process.send_signal(signal.SIGCONT)
 
 
+@contextlib.contextmanager
+def _frozen_plugin(server: Server) -> Iterator[None]:
+    signal_engines(server, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        signal_engines(server, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _changed_plugin(server: Server) -> Iterator[None]:
+    installed = server.directory / "plugins" / COMMAND
+    kept = installed.with_suffix(".kept")
+    installed.rename(kept)
+    installed.write_bytes(kept.read_bytes() + b"\0")
+    installed.chmod(0o555)
+    signal_engines(server, signal.SIGKILL)
+    try:
+        yield
+    finally:
+        kept.rename(installed)
+
+
+PLUGIN_INFLICTED = {PLUGIN_FROZEN.name: _frozen_plugin, PLUGIN_CHANGED.name: _changed_plugin}
 INFLICTED: dict[str, Callable[[Server], AbstractContextManager[None]]] = {
     SEALED.name: _sealed,
     KILLED.name: _killed,
@@ -101,6 +137,31 @@ def test_routing_when_its_vault_fails_then_others_sign_and_it_comes_back(vaulted
         assert _signed(_until_broadcast(vaulted, asked)) == {"beta", "gamma"}
         _wait_until(vaulted, "alpha", fault.state, fault.code)
     _wait_until(vaulted, "alpha", "ready", "")
+    vaulted.mine()
+
+
+@pytest.mark.parametrize("fault", PLUGIN_ROUTED, ids=lambda fault: fault.name.replace(" ", "-"))
+def test_routing_when_its_engine_fails_then_others_sign_and_it_comes_back(vaulted: Light, fault: Fault) -> None:
+    """The server itself is well; the node tells that what serves its mount is not, and the others sign."""
+    _wait_until(vaulted, "beta", "ready", "")
+    with PLUGIN_INFLICTED[fault.name](vaulted.stack.vaults["beta"]):
+        asked = vaulted.withdrawal()
+        vaulted.propose(asked)
+        assert _signed(_until_broadcast(vaulted, asked)) == {"alpha", "gamma"}
+        _wait_until(vaulted, "beta", fault.state, fault.code)
+    _wait_until(vaulted, "beta", "ready", "")
+    vaulted.mine()
+
+
+def test_routing_when_the_engine_is_needed_then_it_follows_what_it_missed_and_signs(vaulted: Light) -> None:
+    """It was asked for none of the withdrawals before: its node tells it the log since, and it judges this one."""
+    vaulted.stack.processes["gamma"].stop()
+    try:
+        asked = vaulted.withdrawal()
+        vaulted.propose(asked)
+        assert _signed(_until_broadcast(vaulted, asked)) == {"alpha", "beta"}
+    finally:
+        vaulted.stack.start_node("gamma")
     vaulted.mine()
 
 
