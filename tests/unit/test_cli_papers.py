@@ -23,6 +23,7 @@ class Rooted(World):
         index = super().append(kind, body, *statements)
         entries = (replace(parse_entry(raw), event_root=Frontier().root) for raw in self.entries)
         self.entries[:] = [entry.to_bytes() for entry in entries]
+        self._tree, self._followed = Frontier(), None  # what was built over the entries as they were
         self._tree, self._followed = Frontier(), None
         self.covering = self.cosigned()
         return index
