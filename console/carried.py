@@ -64,8 +64,8 @@ def checked_bundle(raw: bytes, genesis: Genesis, node: str, digest: bytes) -> Bu
     return bundle
 
 
-def checked_delta(raw: bytes, genesis: Genesis, from_size: int) -> Delta:
-    """Return the delta in `raw`, if it continues a log of `from_size` entries under our genesis.
+def checked_delta(raw: bytes, genesis: Genesis, from_size: int | None) -> Delta:
+    """Return the delta in `raw`, if it continues a log of `from_size` entries (None: of any) under our genesis.
 
     Raises:
         IntegrityError: DELTA_OTHER, ANSWER_MALFORMED.
@@ -74,6 +74,6 @@ def checked_delta(raw: bytes, genesis: Genesis, from_size: int) -> Delta:
         delta = parse_delta(raw)
     except MalformedError as error:
         raise IntegrityError("ANSWER_MALFORMED", f"the coordinator's delta is wrong: {error}") from error
-    if delta.genesis != genesis.hash or delta.log.first > from_size:
+    if delta.genesis != genesis.hash or (from_size is not None and delta.log.first > from_size):
         raise IntegrityError("DELTA_OTHER", f"expected our entries from {from_size} on, found from {delta.log.first}")
     return delta

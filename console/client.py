@@ -273,9 +273,11 @@ class Client:
         request = courier_pb2.ImportAnswerRequest(answer=answer, carrier=carrier)
         return _of(digest, read_view((await call(self._couriers.ImportAnswer, request)).withdrawal))
 
-    async def export_delta(self, node: str, from_size: int, carrier: str = "") -> DeltaPage:
-        """Return the next money-log entries for a node that has `from_size`."""
-        request = courier_pb2.ExportDeltaRequest(node=node, from_size=from_size, carrier=carrier)
+    async def export_delta(self, node: str, from_size: int | None, carrier: str = "") -> DeltaPage:
+        """Return the next money-log entries for a node that has `from_size`; None: what the coordinator believes."""
+        request = courier_pb2.ExportDeltaRequest(
+            node=node, from_size=from_size or 0, from_known=from_size is None, carrier=carrier
+        )
         answer = await call(self._couriers.ExportDelta, request)
         return DeltaPage(answer.delta, answer.to_size, answer.more)
 

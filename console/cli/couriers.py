@@ -9,7 +9,7 @@ import typer
 
 from console.cli.carriers import Capture, Carrier, Frames, FrameSize, Gif, Out, Pictures, Qr, Size, carriers_of
 from console.cli.office import Office, connected
-from custody.errors import MalformedError
+from custody.errors import ConflictError, MalformedError
 
 if TYPE_CHECKING:
     from console.frames import Carriers
@@ -52,16 +52,36 @@ async def _export_bundle(office: Office, name: str, node: str, carriers: Carrier
     from custody.frames import Parcel, ParcelKind, digest_of
 
     view = await office.find(name)
-    raw = await office.client.export_bundle(view.digest, node, carrier)
+    raw, deltas = await _fetched(office, view.digest, node, carriers, carrier)
     found = checked_bundle(raw, office.genesis, node, view.digest)
     written = hand_out(Parcel(ParcelKind.DOCUMENT, raw), carriers)
     value: dict[str, Json] = {"files": list(written), "bytes": len(raw), "node": node, "digest": view.digest.hex()}
+    if deltas:
+        office.output.say(f"{node} is behind; first, in this order: keyturn-node delta {' '.join(deltas)}")
     office.output.done(
-        value | {"log_from": found.log.first, "sha256": digest_of(raw).hex()},
+        value | {"log_from": found.log.first, "sha256": digest_of(raw).hex(), "deltas": list(deltas)},
         f"{len(raw):,} bytes for {node} {_in(written)}SHA-256 {digest_of(raw).hex()}",
         "the node's screen must show these words:",
         *word_lines(view.digest),
     )
+
+
+async def _fetched(
+    office: Office, digest: bytes, node: str, carriers: Carriers, carrier: str
+) -> tuple[bytes, list[str]]:
+    """Return a bundle, and the delta files that `node` has to follow before it, written beside the bundle's file.
+
+    Raises:
+        ConflictError: NODE_BEHIND where there is no file to write them beside.
+    """
+    try:
+        return await office.client.export_bundle(digest, node, carrier), []
+    except ConflictError as error:
+        if error.code != "NODE_BEHIND" or carriers.out is None:
+            raise
+    out = carriers.out.with_name(f"{carriers.out.name}.delta")
+    deltas, _ = await _write_deltas(office, node, None, out, carrier)
+    return await office.client.export_bundle(digest, node, carrier), deltas
 
 
 @bundle.command("import")
@@ -104,31 +124,39 @@ def export_delta(
     context: typer.Context,
     node: Node,
     out: DeltaFile,
-    from_: Annotated[int, typer.Option("--from", min=0, metavar="SIZE", help="Entries that the node has.")],
+    from_: Annotated[
+        int | None, typer.Option("--from", min=0, metavar="SIZE", help="Entries that the node has, as it said.")
+    ] = None,
     carrier: Carrier = "",
 ) -> None:
     """Write the log entries that an offline node lacks; what does not fit one file goes on in OUT.2, OUT.3, ..."""
     connected(context, lambda office: _export_delta(office, node, from_, out, carrier))
 
 
-async def _export_delta(office: Office, node: str, size: int, out: Path, carrier: str) -> None:
+async def _export_delta(office: Office, node: str, size: int | None, out: Path, carrier: str) -> None:
+    files, to_size = await _write_deltas(office, node, size, out, carrier)
+    office.output.done(
+        {"files": list(files), "to_size": to_size},
+        f"{node} has {to_size} entries after {', '.join(files)}, in this order",
+    )
+
+
+async def _write_deltas(office: Office, node: str, size: int | None, out: Path, carrier: str) -> tuple[list[str], int]:
+    """Write what `node` lacks behind `size` entries; return the files, in order, and its size after them."""
     from console.carried import checked_delta
     from console.files import write_new
 
-    files: list[Json] = []
+    files: list[str] = []
     for number in range(1, MAX_DELTA_FILES):
         page = await office.client.export_delta(node, size, carrier)
         checked_delta(page.document, office.genesis, size)
         path = out if number == 1 else out.with_name(f"{out.name}.{number}")
         write_new(path, page.document)
         files.append(str(path))
-        if not page.more or page.to_size <= size:
+        if not page.more or page.to_size <= (size or 0):
             break
         size = page.to_size
-    office.output.done(
-        {"files": files, "to_size": page.to_size},
-        f"{node} has {page.to_size} entries after {', '.join(str(f) for f in files)}, in this order",
-    )
+    return files, page.to_size
 
 
 def _in(written: list[str]) -> str:

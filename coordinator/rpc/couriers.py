@@ -15,9 +15,9 @@ from coordinator.rpc.views import view_of
 from coordinator.rpc.withdrawals import shielded
 from coordinator.session import Session, Stage
 from coordinator.store.port import Change, Event, Versioned
-from custody.bundle import Behind, parse_answer
+from custody.bundle import Answer, Behind, parse_answer, read_receipt
 from custody.canonical import Json
-from custody.errors import ConflictError, NotFoundError
+from custody.errors import ConflictError, NotFoundError, Refused
 from custody.fields import check_name
 from custody.frames.parcel import digest_of
 from custody.psbt import parse, serialize
@@ -54,9 +54,8 @@ class Couriers(courier_pb2_grpc.CourierServiceServicer):
         answer = parse_answer(request.answer)
         about = {"withdrawal": answer.withdrawal_digest.hex(), "node": answer.node}
         await self._import("answer", request.answer, request.carrier, context, about)
-        if isinstance(answer.outcome, Behind):  # the next bundle for it starts where it stands
-            await self._parts.store.remember(_KNOWN_SIZE + answer.node, str(answer.outcome.size).encode())
         await shielded(take_answer(self._parts, answer, str(identity_of(context))))
+        await self._learn_size(answer)
         held = await shielded(flow.advance(self._parts, answer.withdrawal_digest))
         return courier_pb2.ImportAnswerResponse(withdrawal=await view_of(self._parts, held))
 
@@ -65,9 +64,10 @@ class Couriers(courier_pb2_grpc.CourierServiceServicer):
     ) -> courier_pb2.ExportDeltaResponse:
         """Give the operator the log entries that a node misses."""
         node = check_name(request.node, "node")
-        delta = await make_delta(self._parts, request.from_size)
+        size = await self._size_of(node) if request.from_known else request.from_size
+        delta = await make_delta(self._parts, size)
         if delta is None:
-            raise NotFoundError("NO_DELTA", f"expected entries beyond {request.from_size} for node {node}")
+            raise NotFoundError("NO_DELTA", f"expected entries beyond {size} for node {node}")
         to_size, raw = delta.log.first + len(delta.log.entries), delta.to_bytes()
         await self._export("delta", raw, request.carrier, context, {"node": node, "to_size": to_size})
         await self._parts.store.remember(_KNOWN_SIZE + node, str(to_size).encode())
@@ -127,6 +127,16 @@ class Couriers(courier_pb2_grpc.CourierServiceServicer):
         if held.value.stage is not Stage.SIGNING:
             raise ConflictError("NOT_SIGNING", f"expected the stage signing, found {held.value.stage.value}")
         return held
+
+    async def _learn_size(self, answer: Answer) -> None:
+        """Remember where the node stands: the next bundle for it starts there. Who signed has followed the release."""
+        if isinstance(answer.outcome, Behind):
+            size = answer.outcome.size
+        elif isinstance(answer.outcome, Refused) or answer.receipt is None:
+            return
+        else:
+            size = max(await self._size_of(answer.node), read_receipt(answer.receipt)[1] + 1)
+        await self._parts.store.remember(_KNOWN_SIZE + answer.node, str(size).encode())
 
     async def _size_of(self, node: str) -> int:
         known = await self._parts.store.recall(_KNOWN_SIZE + node)

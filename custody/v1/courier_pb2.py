@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from custody.v1 import withdrawal_pb2 as custody_dot_v1_dot_withdrawal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63ustody/v1/courier.proto\x12\ncustody.v1\x1a\x1b\x63ustody/v1/withdrawal.proto\"O\n\x13\x45xportBundleRequest\x12\x19\n\x11withdrawal_digest\x18\x01 \x01(\x0c\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61rrier\x18\x03 \x01(\t\"&\n\x14\x45xportBundleResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\"6\n\x13ImportAnswerRequest\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\x0c\x12\x0f\n\x07\x63\x61rrier\x18\x02 \x01(\t\"B\n\x14ImportAnswerResponse\x12*\n\nwithdrawal\x18\x01 \x01(\x0b\x32\x16.custody.v1.Withdrawal\"F\n\x12\x45xportDeltaRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x11\n\tfrom_size\x18\x02 \x01(\x04\x12\x0f\n\x07\x63\x61rrier\x18\x03 \x01(\t\"C\n\x13\x45xportDeltaResponse\x12\r\n\x05\x64\x65lta\x18\x01 \x01(\x0c\x12\x0f\n\x07to_size\x18\x02 \x01(\x04\x12\x0c\n\x04more\x18\x03 \x01(\x08\"?\n\x11\x45xportPsbtRequest\x12\x19\n\x11withdrawal_digest\x18\x01 \x01(\x0c\x12\x0f\n\x07\x63\x61rrier\x18\x02 \x01(\t\"\"\n\x12\x45xportPsbtResponse\x12\x0c\n\x04psbt\x18\x01 \x01(\x0c\"M\n\x11ImportPsbtRequest\x12\x19\n\x11withdrawal_digest\x18\x01 \x01(\x0c\x12\x0c\n\x04psbt\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63\x61rrier\x18\x03 \x01(\t\"@\n\x12ImportPsbtResponse\x12*\n\nwithdrawal\x18\x01 \x01(\x0b\x32\x16.custody.v1.Withdrawal2\xa0\x03\n\x0e\x43ourierService\x12Q\n\x0c\x45xportBundle\x12\x1f.custody.v1.ExportBundleRequest\x1a .custody.v1.ExportBundleResponse\x12Q\n\x0cImportAnswer\x12\x1f.custody.v1.ImportAnswerRequest\x1a .custody.v1.ImportAnswerResponse\x12N\n\x0b\x45xportDelta\x12\x1e.custody.v1.ExportDeltaRequest\x1a\x1f.custody.v1.ExportDeltaResponse\x12K\n\nExportPsbt\x12\x1d.custody.v1.ExportPsbtRequest\x1a\x1e.custody.v1.ExportPsbtResponse\x12K\n\nImportPsbt\x12\x1d.custody.v1.ImportPsbtRequest\x1a\x1e.custody.v1.ImportPsbtResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63ustody/v1/courier.proto\x12\ncustody.v1\x1a\x1b\x63ustody/v1/withdrawal.proto\"O\n\x13\x45xportBundleRequest\x12\x19\n\x11withdrawal_digest\x18\x01 \x01(\x0c\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61rrier\x18\x03 \x01(\t\"&\n\x14\x45xportBundleResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\"6\n\x13ImportAnswerRequest\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\x0c\x12\x0f\n\x07\x63\x61rrier\x18\x02 \x01(\t\"B\n\x14ImportAnswerResponse\x12*\n\nwithdrawal\x18\x01 \x01(\x0b\x32\x16.custody.v1.Withdrawal\"Z\n\x12\x45xportDeltaRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x11\n\tfrom_size\x18\x02 \x01(\x04\x12\x0f\n\x07\x63\x61rrier\x18\x03 \x01(\t\x12\x12\n\nfrom_known\x18\x04 \x01(\x08\"C\n\x13\x45xportDeltaResponse\x12\r\n\x05\x64\x65lta\x18\x01 \x01(\x0c\x12\x0f\n\x07to_size\x18\x02 \x01(\x04\x12\x0c\n\x04more\x18\x03 \x01(\x08\"?\n\x11\x45xportPsbtRequest\x12\x19\n\x11withdrawal_digest\x18\x01 \x01(\x0c\x12\x0f\n\x07\x63\x61rrier\x18\x02 \x01(\t\"\"\n\x12\x45xportPsbtResponse\x12\x0c\n\x04psbt\x18\x01 \x01(\x0c\"M\n\x11ImportPsbtRequest\x12\x19\n\x11withdrawal_digest\x18\x01 \x01(\x0c\x12\x0c\n\x04psbt\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63\x61rrier\x18\x03 \x01(\t\"@\n\x12ImportPsbtResponse\x12*\n\nwithdrawal\x18\x01 \x01(\x0b\x32\x16.custody.v1.Withdrawal2\xa0\x03\n\x0e\x43ourierService\x12Q\n\x0c\x45xportBundle\x12\x1f.custody.v1.ExportBundleRequest\x1a .custody.v1.ExportBundleResponse\x12Q\n\x0cImportAnswer\x12\x1f.custody.v1.ImportAnswerRequest\x1a .custody.v1.ImportAnswerResponse\x12N\n\x0b\x45xportDelta\x12\x1e.custody.v1.ExportDeltaRequest\x1a\x1f.custody.v1.ExportDeltaResponse\x12K\n\nExportPsbt\x12\x1d.custody.v1.ExportPsbtRequest\x1a\x1e.custody.v1.ExportPsbtResponse\x12K\n\nImportPsbt\x12\x1d.custody.v1.ImportPsbtRequest\x1a\x1e.custody.v1.ImportPsbtResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,17 +41,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMPORTANSWERRESPONSE']._serialized_start=246
   _globals['_IMPORTANSWERRESPONSE']._serialized_end=312
   _globals['_EXPORTDELTAREQUEST']._serialized_start=314
-  _globals['_EXPORTDELTAREQUEST']._serialized_end=384
-  _globals['_EXPORTDELTARESPONSE']._serialized_start=386
-  _globals['_EXPORTDELTARESPONSE']._serialized_end=453
-  _globals['_EXPORTPSBTREQUEST']._serialized_start=455
-  _globals['_EXPORTPSBTREQUEST']._serialized_end=518
-  _globals['_EXPORTPSBTRESPONSE']._serialized_start=520
-  _globals['_EXPORTPSBTRESPONSE']._serialized_end=554
-  _globals['_IMPORTPSBTREQUEST']._serialized_start=556
-  _globals['_IMPORTPSBTREQUEST']._serialized_end=633
-  _globals['_IMPORTPSBTRESPONSE']._serialized_start=635
-  _globals['_IMPORTPSBTRESPONSE']._serialized_end=699
-  _globals['_COURIERSERVICE']._serialized_start=702
-  _globals['_COURIERSERVICE']._serialized_end=1118
+  _globals['_EXPORTDELTAREQUEST']._serialized_end=404
+  _globals['_EXPORTDELTARESPONSE']._serialized_start=406
+  _globals['_EXPORTDELTARESPONSE']._serialized_end=473
+  _globals['_EXPORTPSBTREQUEST']._serialized_start=475
+  _globals['_EXPORTPSBTREQUEST']._serialized_end=538
+  _globals['_EXPORTPSBTRESPONSE']._serialized_start=540
+  _globals['_EXPORTPSBTRESPONSE']._serialized_end=574
+  _globals['_IMPORTPSBTREQUEST']._serialized_start=576
+  _globals['_IMPORTPSBTREQUEST']._serialized_end=653
+  _globals['_IMPORTPSBTRESPONSE']._serialized_start=655
+  _globals['_IMPORTPSBTRESPONSE']._serialized_end=719
+  _globals['_COURIERSERVICE']._serialized_start=722
+  _globals['_COURIERSERVICE']._serialized_end=1138
 # @@protoc_insertion_point(module_scope)

@@ -128,22 +128,26 @@ class ExportDeltaRequest(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     FROM_SIZE_FIELD_NUMBER: _builtins.int
     CARRIER_FIELD_NUMBER: _builtins.int
+    FROM_KNOWN_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node."""
     from_size: _builtins.int
     """Money-log entries that it has."""
     carrier: _builtins.str
     """Who carries it, a name; the caller where it is empty. Goes into the event log with the digest."""
+    from_known: _builtins.bool
+    """Start at what the coordinator believes the node has; from_size is then ignored."""
     def __init__(
         self,
         *,
         node: _builtins.str = ...,
         from_size: _builtins.int = ...,
         carrier: _builtins.str = ...,
+        from_known: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "from_size", b"from_size", "node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "from_known", b"from_known", "from_size", b"from_size", "node", b"node"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -17,7 +17,10 @@ from PIL import Image
 
 from console import frames as frames_here
 from console.frames import Carriers, hand_out
+from coordinator.store.port import Change, MoneyBody
 from custody.audit import Log
+from custody.bundle import MAX_ENTRIES_IN_BUNDLE_BYTES
+from custody.entries import EntryKind, Notice
 from custody.errors import CustodyError
 from custody.frames import FrameKind, Parcel, ParcelKind, digest_of, frames_of, pictures, sizes
 from custody.psbt import parse
@@ -83,6 +86,31 @@ def test_bundle_out_as_pictures_and_answer_back_as_pictures_then_counts(office: 
         ("bundle.exported", "carla", digest_of(bundle).hex()),
         ("answer.imported", "dora", digest_of(answer).hex()),
     ]
+
+
+@pytest.mark.slow
+def test_bundle_for_a_node_far_behind_then_comes_with_its_delta_as_a_second_file(office: Desk, tmp_path: Path) -> None:
+    """More log than a bundle may carry: the delta is written beside it, and the node that follows it signs."""
+    digest = released(office, "behind", COLD + 2)
+    parts, cold = office.organisation.parts, office.organisation.nodes["cold"]
+    asked = office.do(parts.store.load(bytes.fromhex(digest)))
+    assert asked is not None
+    notice = MoneyBody(EntryKind.NOTICE, Notice(asked.value.digest))
+    many = (notice,) * (MAX_ENTRIES_IN_BUNDLE_BYTES // 200)
+    office.do(parts.store.record(Change(office.organisation.clock.now(), many, bodies=(asked.value.withdrawal,))))
+    out = tmp_path / "bundle"
+    lacking = office.keyturn("alice", "bundle", "export", digest, "--node", "cold", "--gif", str(tmp_path / "gif"))
+    assert (lacking.code, "NODE_BEHIND" in lacking.err) == (3, True)
+
+    ran = office.keyturn("alice", "bundle", "export", digest, "--node", "cold", "--out", str(out), "-o", "json")
+
+    assert ran.code == 0, ran.err
+    assert ran.json["deltas"] == [f"{out}.delta"]
+    office.do(cold.take_delta(Path(f"{out}.delta").read_bytes()))
+    answer = tmp_path / "answer"
+    answer.write_bytes(office.do(cold.answer(out.read_bytes())).to_bytes())
+    imported = office.keyturn("alice", "bundle", "import", str(answer), "-o", "json")
+    assert imported.json["said"] == "cold signed 1 input(s)"
 
 
 @pytest.mark.slow
