@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -30,19 +31,16 @@ _SEQUENCES = {
     b"\x1b": Key.ESCAPE, b"\r": Key.ENTER, b"\n": Key.ENTER, b"\x7f": Key.ERASE, b"\x08": Key.ERASE,
 }  # fmt: skip
 
+_ONE_KEY = re.compile(rb"\x1b\[[0-9;]*[A-Za-z~]|\x1bO[A-Za-z]|.", re.DOTALL)  # ECMA-48 control sequences, or one byte
+
 
 def keys_of(raw: bytes) -> tuple[Key | str, ...]:
-    """Return the keys in what one read of a terminal gave; what is none of ours is dropped."""
-    if raw in _SEQUENCES:
-        return (_SEQUENCES[raw],)
-    if raw.startswith(b"\x1b"):
-        return ()
+    """Return the keys in what one read of a terminal gave, in order; what is none of ours is dropped."""
     found: list[Key | str] = []
-    for byte in raw:
-        one = bytes([byte])
+    for one in _ONE_KEY.findall(raw):
         if one in _SEQUENCES:
             found.append(_SEQUENCES[one])
-        elif 0x20 <= byte < 0x7F:
+        elif len(one) == 1 and 0x20 <= one[0] < 0x7F:
             found.append(one.decode())
     return tuple(found)
 

@@ -9,6 +9,7 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rich import box
 from rich.console import Console, Group
@@ -31,6 +32,7 @@ class Screen:
 
     def __init__(self) -> None:
         self._console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+        self._drawn_on = self._console.size
 
     @staticmethod
     def is_there() -> bool:
@@ -39,9 +41,11 @@ class Screen:
 
     def confirm(self, page: Page) -> bool:
         """Show `page`; return whether its last word was typed. Until the end was shown nothing can be typed."""
-        reading = Reading()
+        reading, size = Reading(), self._console.size
         with self._full():
             while True:
+                if self._console.size != size:  # other lines now: what was read of the old ones says nothing
+                    reading, size = replace(reading, read=0), self._console.size
                 lines, height = self._lines(page), max(1, self._console.height - _AROUND_LINES)
                 reading = shown(reading, len(lines), height)
                 is_read = reading.read == len(lines)
@@ -96,7 +100,8 @@ class Screen:
         drawn = Group(Panel(Group(*body), _BOX, title=Text(title)), Panel(foot, _BOX, height=4))
         with self._console.capture() as captured:
             self._console.print(drawn, end="")
-        self._write(_HOME + captured.get().rstrip("\n"))
+        size, self._drawn_on = self._drawn_on, self._console.size
+        self._write((_HOME if size == self._drawn_on else _HOME + _ERASE) + captured.get().rstrip("\n"))
 
     def _keys(self, seconds: float) -> tuple[Key | str, ...]:
         handle = sys.stdin.fileno()
@@ -140,5 +145,5 @@ def _below(reading: Reading, lines: int, is_read: bool) -> list[str]:
     if not is_read:
         return [f"{reading.read} of {lines} lines read", "Space or Down: read on · Esc: refuse"]
     left = MAX_WRONG - reading.wrong
-    first = f"To sign, type the last of the twelve words and press Enter: {reading.typed}_"
+    first = f"To sign, type the last word and press Enter: {reading.typed}_"
     return [first, f"Up: read again · Esc: refuse{f' · not that word, {left} left' if reading.wrong else ''}"]

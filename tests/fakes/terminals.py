@@ -38,6 +38,11 @@ class Session:
         """Press keys."""
         os.write(self._handle, keys.encode())
 
+    def resize(self, columns: int, rows: int) -> None:
+        """Give the window another size; its screen begins empty."""
+        fcntl.ioctl(self._handle, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.vt = Vt(columns, rows)
+
     def until(self, text: str) -> str:
         """Return the screen once `text` is on it."""
         deadline = time.monotonic() + PATIENCE_SECONDS

@@ -121,6 +121,25 @@ def test_operator_who_interrupts_then_leaves_no_answer(tmp_path: Path) -> None:
     assert not (tmp_path / "answer").exists()
 
 
+def test_window_that_is_made_smaller_then_has_to_be_read_again(tmp_path: Path) -> None:
+    """What was on a large screen is cut into other lines on a small one: nothing is typed before its end was shown."""
+    world, spend = spend_of()
+    (tmp_path / "bundle").write_bytes(spend.bundle(node="cold").to_bytes())
+    config = cold_node(world.genesis, tmp_path)
+
+    with running(command(config, "bundle", "--out", "answer"), tmp_path, environment()) as session:
+        session.until("To sign, type")
+        session.resize(60, 20)
+        session.until("14 of ")
+        session.press(words(spend.asked.digest)[-1] + "\r")
+        session.press("\x1b[F")
+        session.until("Enter: _")
+        session.press(words(spend.asked.digest)[-1] + "\r")
+        assert session.end() == 0
+
+    assert parse_answer((tmp_path / "answer").read_bytes()).outcome == spend.signatures("cold")
+
+
 def test_rules_that_want_a_code_typed_here_then_ask_for_it_before_the_page(tmp_path: Path) -> None:
     """The code on its own screen, then the page, then the answer as QR frames on the same terminal."""
     world, spend = spend_of(PAY, rule("code", "require", {}, {"local_conf": True}))

@@ -23,11 +23,13 @@ def typed(text: str, reading: Reading | None = None) -> Reading | Verdict:
     [
         (b"\x1b", (Key.ESCAPE,)), (b"\x1b[B", (Key.DOWN,)), (b"\x1bOA", (Key.UP,)), (b"\x1b[6~", (Key.PAGE_DOWN,)),
         (b"\r", (Key.ENTER,)), (b"ab\x7f\r", ("a", "b", Key.ERASE, Key.ENTER)),
-        (b"\x1b[200~zebra\r", ()), (b"\x00\x01\xff\x9b", ()), (b"", ()),
+        (b"a\x1b[B\x1b[B\r", ("a", Key.DOWN, Key.DOWN, Key.ENTER)), (b"\x1b[15~b", ("b",)),
+        (b"b\x1b", ("b", Key.ESCAPE)),
+        (b"\x1b[5", (Key.ESCAPE, "[", "5")), (b"\x00\x01\xff\x9b", ()), (b"", ()),
     ],
 )  # fmt: skip
 def test_keys_of_what_a_terminal_gave_then_are_ours_alone(raw: bytes, keys: tuple[Key | str, ...]) -> None:
-    """Arrows, letters, Enter; a pasted block and control bytes are dropped."""
+    """Arrows, letters, Enter, however many at once; other keys and control bytes are dropped."""
     assert keys_of(raw) == keys
 
 
