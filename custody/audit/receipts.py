@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from custody.audit.checkpoint import PinnedWitness
 from custody.canonical import decode
-from custody.entries import MoneyEntry, Release
+from custody.entries import Document, EntryKind, MoneyEntry, Release
 from custody.errors import MalformedError
 from custody.fields import Fields
 from custody.statements import Kind, Signed
@@ -30,7 +30,7 @@ def check_logged_receipt(
 
     Args:
         receipt: of a kind in RECEIPTS.
-        event: "genesis" and, where the event names one, "withdrawal": 32 bytes each.
+        event: "genesis" and, where the event names one, "asked": the withdrawal or message; 32 bytes each.
         entries: the money log.
         statements: digests of all statements that the money log or this event names.
         witnesses: as pinned.
@@ -44,7 +44,7 @@ def check_logged_receipt(
     if receipt.kind is Kind.HELD:
         _check_held(receipt, fields, statements, witnesses)
     else:
-        _check_answered(fields, event.get("withdrawal", b""), entries)
+        _check_answered(fields, event.get("asked", b""), entries)
     fields.done()
 
 
@@ -59,7 +59,7 @@ def _check_held(
         raise MalformedError("RECEIPT_STATEMENT", "expected the money log or this event to name what a witness held")
 
 
-def _check_answered(fields: Fields, withdrawal: bytes, entries: Sequence[MoneyEntry]) -> None:
+def _check_answered(fields: Fields, asked: bytes, entries: Sequence[MoneyEntry]) -> None:
     digest, txid = fields.hex("withdrawal_digest", 32), fields.hex("txid", 32)[::-1]
     index = fields.integer("release_index")
     fields.name("node")
@@ -72,8 +72,24 @@ def _check_answered(fields: Fields, withdrawal: bytes, entries: Sequence[MoneyEn
         refused.done()
     else:
         fields.items("signatures", _MAX_SIGNATURES)
-    if digest != withdrawal:
-        raise MalformedError("RECEIPT_OTHER", f"expected a receipt for {withdrawal.hex()}, found {digest.hex()}")
-    body = entries[index].body if index < len(entries) else None
-    if not isinstance(body, Release) or body.withdrawal_digest != digest or (body.txid != txid and not is_no):
+    if digest != asked:
+        raise MalformedError("RECEIPT_OTHER", f"expected a receipt for {asked.hex()}, found {digest.hex()}")
+    entry = entries[index] if index < len(entries) else None
+    if not _is_release(entry, digest, None if is_no else txid) and not _is_message(entry, digest):
         raise MalformedError("RECEIPT_RELEASE", f"expected money entry {index} to release what the node answered")
+
+
+def _is_release(entry: MoneyEntry | None, digest: bytes, txid: bytes | None) -> bool:
+    """Return whether `entry` releases `digest`, and that transaction where a signature names one."""
+    body = None if entry is None else entry.body
+    return isinstance(body, Release) and body.withdrawal_digest == digest and txid in (None, body.txid)
+
+
+def _is_message(entry: MoneyEntry | None, digest: bytes) -> bool:
+    """Return whether `entry` is of the message `digest`; its transactions are made from it and stand in no log."""
+    return (
+        entry is not None
+        and entry.kind is EntryKind.MESSAGE
+        and isinstance(entry.body, Document)
+        and entry.body.statement == digest
+    )

@@ -388,8 +388,9 @@ def _check_receipts(export: Export, entries: tuple[MoneyEntry, ...], keys: _Keys
             try:
                 fields = Fields(decode(raw), "event").fields("fields")
                 event = {"genesis": keys.genesis}
-                if fields.has("withdrawal"):
-                    event["withdrawal"] = fields.hex("withdrawal", 32)
+                for asked in ("withdrawal", "message"):
+                    if fields.has(asked):
+                        event["asked"] = fields.hex(asked, 32)
                 check_logged_receipt(receipts[digest], event, entries, statements | named, keys.witnesses)
             except MalformedError as error:
                 raise _Found(VerdictKind.MODIFIED, place, str(error)) from error

@@ -143,3 +143,18 @@ def test_online_node_proves_its_key_by_itself(office: Desk, tmp_path: Path, monk
     asyncio.run(connected())
     listed = office.keyturn("alice", "signer", "list", "-o", "json").json["signers"]
     assert next(found["proven_at"] for found in listed if found["name"] == "beta") >= before - 1
+
+
+def test_log_with_proofs_and_drills_verifies_offline(office: Desk, tmp_path: Path) -> None:
+    """What nodes signed about their keys is part of an export that holds."""
+    drill = Drill("alpha", b"\x01" * 4, Form.AGE, "bert", int(time.time()) - 30)
+    path = written(tmp_path, "drill", sign(Kind.DRILL, drill.to_json(), seed_of("alpha")))
+    life = written(tmp_path, "life", life_of(office, tmp_path, "cold"))
+    assert office.keyturn("ops", "signer", "report", path, life).code == 0
+
+    assert office.keyturn("ops", "audit", "export", "--out", str(tmp_path / "export")).code == 0
+    ran = office.keyturn("ops", "audit", "verify", str(tmp_path / "export"))
+    assert ran.code == 0, ran.out + ran.err
+    exported = (tmp_path / "export").read_text()
+    assert "keyturn/alive/v1" in exported
+    assert "keyturn/drill/v1" in exported

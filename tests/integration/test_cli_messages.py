@@ -132,3 +132,17 @@ def test_approval_by_the_initiator_is_refused_before_it_is_sent(office: Desk) ->
     asked = propose(office, "own", "my own word")
     ran = office.keyturn("alice", "message", "approve", asked["digest"], "--yes")
     assert (ran.code, "APPROVAL_SELF" in ran.err) == (3, True)
+
+
+def test_log_with_messages_verifies_offline(office: Desk, tmp_path: Path) -> None:
+    """Entries, stops and events of messages are part of an export that holds."""
+    asked = propose(office, "audited", "for the auditor")
+    assert office.keyturn("bob", "message", "approve", asked["digest"], "--yes").code == 0
+    refused = propose(office, "not-audited", "not for the auditor")
+    assert office.keyturn("bob", "message", "reject", refused["digest"], "--yes").code == 0
+    office.settle()
+
+    assert office.keyturn("bob", "audit", "export", "--out", str(tmp_path / "export")).code == 0
+    ran = office.keyturn("bob", "audit", "verify", str(tmp_path / "export"))
+    assert ran.code == 0, ran.out + ran.err
+    assert asked["digest"] in (tmp_path / "export").read_text()

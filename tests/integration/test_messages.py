@@ -10,16 +10,22 @@ from typing import Any
 import pytest
 
 from coordinator import messages
+from coordinator.exporting import export_lines
 from coordinator.message_store import Kept, find, listed, load, open_digests
 from coordinator.posted import take_in
+from coordinator.store.port import Change, Event, MoneyBody
 from custody.approval import Approval, Decision
+from custody.audit import read_export
 from custody.bundle import Answer, receipt_statement
-from custody.entries import Freeze
+from custody.canonical import decode
+from custody.entries import EntryKind, Freeze, Notice
 from custody.errors import CustodyError, Refused
 from custody.message import Message
+from custody.replay import verify
 from custody.statements import Kind, Signed, sign
 from tests.fakes.rules import DAY, NOW, PAY, rule, seed_of
 from tests.integration.harness import Organisation, close, genesis_of, organise
+from tests.world import signed_by_initiator
 
 SPEAK = rule("speak", "allow", {"message": {"max_len": 200}}, operations=["message"])
 ASK = rule("ask", "require", {}, {"approvals": {"group": "ops", "threshold": 1}}, operations=["message"])
@@ -254,3 +260,41 @@ async def test_node_that_refuses_is_passed_over(organisation: Organisation) -> N
         organisation.parts, await organisation.nodes["cold"].answer(bundle.to_bytes()), "courier"
     )
     assert (await signed(organisation, said)).proof
+
+
+LIES: dict[str, tuple[dict[str, Any], str]] = {
+    "nothing": ({}, "OK"),
+    "another entry": ({"release_index": 99}, "RECEIPT_RELEASE"),
+    "an entry of something else": ({"release_index": 0}, "RECEIPT_RELEASE"),
+    "another message": ({"withdrawal_digest": "11" * 32}, "RECEIPT_OTHER"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_verify_given_a_receipt_for_a_message_holds_it_to_the_log(organisation: Organisation, lie: str) -> None:
+    """What a node signed for a message is compared with the entry that it names."""
+    changes, code = LIES[lie]
+    await organisation.parts.store.record(  # entry 0 is no message
+        Change(
+            NOW,
+            money=(MoneyBody(EntryKind.NOTICE, Notice(organisation.withdrawal().digest)),),
+            bodies=(signed_by_initiator(organisation.withdrawal()),),
+        )
+    )
+    said = message()
+    await taken(organisation, said, "bob")
+    assert (await signed(organisation, said)).proof
+    raw = b"".join([line async for line in export_lines(organisation.parts)])
+    bodies = [
+        body for body in read_export(raw).bodies.values() if isinstance(body, Signed) and body.kind is Kind.RECEIPT
+    ]
+    document = decode(bodies[0].raw)
+    assert isinstance(document, dict)
+    if changes:
+        false = sign(Kind.RECEIPT, {**document, **changes}, seed_of(str(document["node"])))
+        event = Event("signature.accepted", "alpha", {"message": said.digest.hex(), "bodies": [false.digest.hex()]})
+        await organisation.parts.store.record(Change(NOW, events=(event,), bodies=(false,)))
+        raw = b"".join([line async for line in export_lines(organisation.parts)])
+
+    verdict = verify(raw, GENESIS.hash)
+    assert (str(verdict) if code == "OK" else verdict.detail.partition(":")[0]) == code
