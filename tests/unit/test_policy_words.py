@@ -120,7 +120,9 @@ RULES: dict[str, str] = {
     "a message without operations": "policy.rules[1]: expected operations [message] beside match.message",
     "an amount of a message": "policy.rules[1]: a message has no payee, amount, fee or budget",
     "a budget of messages": "policy.rules[1]: a message has no payee, amount, fee or budget",
-    "an unknown format": "policy.rules[1].match.message.formats[0].item: expected one of simple, full, funds, found 'loud'",
+    "an unknown format": (
+        "policy.rules[1].match.message.formats[0].item: expected one of simple, full, funds, found 'loud'"
+    ),
     "an allow by session": "policy.rules[1].match: no signer can judge session",
     "an allow by confirmations": "policy.rules[1].match: no signer can judge min_confirmations",
     "an allow by zone": "policy.rules[1].match: no signer can judge time.zone",
