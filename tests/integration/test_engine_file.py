@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from deploy.engine import COMMAND, one_file
 from deploy.openbao import Server, start
 from signer_node.backends import make_key, open_backend
 from signer_node.backends.port import State
+from signer_node.engine.handshake import PID_FILE, UNPACKED_PREFIX
 from tests.fakes.engine_processes import engine_pids, signal_engines, wait_until_gone
 from tests.fakes.vault_nodes import VaultNode, roles
 
@@ -44,6 +46,24 @@ def test_one_file_when_registered_then_makes_a_key_and_survives_its_own_death(se
 
     assert born == again
     assert not set(killed) & set(engine_pids(server))
+
+
+def test_one_file_when_its_loader_or_its_server_ends_then_ends_too_and_leaves_nothing_for_long(server: Server) -> None:
+    """The loader that the server knows takes the program with it; what both unpacked is gone after the next start."""
+    loader, *programs = engine_pids(server)
+    assert programs
+    os.kill(loader, signal.SIGKILL)
+    assert wait_until_gone(programs)
+    server.restart()
+    running = engine_pids(server)
+    server.process.kill()
+    server.process.wait()
+    assert wait_until_gone(running)
+
+    server.restart()
+
+    left = Path(tempfile.gettempdir()).glob(f"{UNPACKED_PREFIX}*/{PID_FILE}")
+    assert not [path for path in left if int(path.read_text()) in (*programs, *running)]
 
 
 def test_one_file_when_changed_on_disk_then_is_not_started_again(server: Server, tmp_path: Path) -> None:

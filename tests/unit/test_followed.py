@@ -11,11 +11,12 @@ import pytest
 from coordinator.followed import Followed as StoreFollowed
 from coordinator.store.port import Change, MoneyBody
 from custody.audit import Log
-from custody.bundle import LogPart
+from custody.bundle import LogPart, parse_delta
 from custody.entries import EntryKind, Notice
 from custody.errors import CustodyError
 from custody.follow import advance
-from signer_node.followed import Followed
+from signer_node import followed as followed_module
+from signer_node.followed import Followed, followed_since
 from tests.fakes.rules import NOW
 from tests.fakes.store import FakeStore
 from tests.world import World, make_genesis, signed_by_initiator
@@ -64,6 +65,31 @@ def test_followed_given_statements_that_no_entry_names_then_keeps_none_of_them(t
 
     assert (tmp_path / "log").stat().st_size < 4_000
     assert Followed(tmp_path / "log", GENESIS).state == followed.state
+
+
+@pytest.mark.parametrize(("most_bytes", "deltas"), [(1_000_000, 1), (8_000, 3), (1, 6)])
+def test_followed_since_given_a_size_then_a_follower_that_has_it_catches_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_bytes: int, deltas: int
+) -> None:
+    """Small parts are joined up to a size; each delta ends at a checkpoint, and what the follower has is left out."""
+    monkeypatch.setattr(followed_module, "MAX_JOINED_BYTES", most_bytes)
+    world, other = World(GENESIS), Followed(tmp_path / "other", GENESIS)
+    followed = Followed(tmp_path / "log", GENESIS)
+    for number in range(8):
+        asked = world.withdrawal((11, 50_000 + number), withdrawal_id=f"w-{number}")
+        world.spend(asked, [world.coin(number)]).release()
+        take(followed, part(world, followed.state.size))
+        if number == 1:
+            take(other, part(world))
+
+    found = [parse_delta(raw).log for raw in followed_since(tmp_path / "log", other.state.size)]
+    for log in found:
+        take(other, log)
+
+    assert len(found) == deltas
+    assert other.state == followed.state
+    assert list(followed_since(tmp_path / "log", followed.state.size)) == []
+    assert list(followed_since(tmp_path / "none", 0)) == []
 
 
 def test_followed_under_another_genesis_then_is_refused(tmp_path: Path) -> None:
