@@ -30,6 +30,8 @@ _SEEN: Mapping[str, str] = {
     "WithdrawalService/WatchWithdrawals": "withdrawal.read",
     "ApprovalService/ListApprovals": "withdrawal.read",
     "PolicyService/Explain": "withdrawal.read",
+    "MessageService/GetMessage": "message.read",
+    "MessageService/ListMessages": "message.read",
     "WalletService/GetBalance": "wallet.read",
     "WalletService/ListCoins": "wallet.read",
     "WalletService/NextAddress": "address.issued",
@@ -95,7 +97,7 @@ class RecordedCalls:
         subject = _subject(request)
         fields: dict[str, Json] = {"method": method.rpartition("/")[2], "address": self.keyed(_host(peer))}
         if subject:
-            fields["withdrawal"] = subject
+            fields["message" if kind == "message.read" else "withdrawal"] = subject
         await self._write(str(identity), Event(kind, str(identity), fields), (kind, method, subject))
 
     async def failed(self, method: str, identity: Identity | None, reason: str, peer: str) -> None:

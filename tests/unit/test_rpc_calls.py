@@ -11,7 +11,7 @@ from coordinator.rpc.identity import Identity, Role
 from custody.audit import Log
 from custody.canonical import decode
 from custody.errors import UnavailableError
-from custody.v1 import audit_pb2, withdrawal_pb2
+from custody.v1 import audit_pb2, message_pb2, withdrawal_pb2
 from tests.fakes.clock import FakeClock
 from tests.fakes.store import FakeStore
 
@@ -50,6 +50,18 @@ async def test_begun_given_read_records_who_and_what_before_the_answer() -> None
     assert event["fields"]["withdrawal"] == "01" * 32
     assert event["fields"]["address"] == world.calls.keyed("ipv4:203.0.113.7")
     assert "203.0" not in str(event)
+
+
+async def test_begun_given_read_of_a_message_names_it_as_one() -> None:
+    """A message is no withdrawal: stories of withdrawals leave it out."""
+    world = World()
+    method = "/custody.v1.MessageService/GetMessage"
+
+    await world.calls.begun(method, OLGA, message_pb2.GetMessageRequest(digest=b"\x02" * 32), PEER)
+
+    (event,) = await world.events()
+    assert (event["kind"], event["fields"]["message"]) == ("message.read", "02" * 32)
+    assert "withdrawal" not in event["fields"]
 
 
 async def test_begun_given_store_away_raises_so_that_nothing_is_answered() -> None:
