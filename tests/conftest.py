@@ -1,4 +1,4 @@
-"""The one running stack that crash and attack tests share; a run that asks for none starts none."""
+"""The running stacks that tests share; a run that asks for none starts none."""
 
 from __future__ import annotations
 
@@ -20,3 +20,13 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Light]:
     yield running
     running.stack.stop()
     running.loop.close()
+
+
+@pytest.fixture(scope="session")
+def vaulted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Light]:
+    """Return a real stack of three online nodes, two of which have their keys in OpenBao."""
+    from tests.vaulted import start, stop  # as above
+
+    running = start(tmp_path_factory.mktemp("vaulted") / "stack")
+    yield running
+    stop(running)
