@@ -68,13 +68,13 @@ RULES = (PAY, HOUSEKEEPING, TWO_EYES, COLD, DAILY)
 def genesis_of(*rules: Mapping[str, Any], nodes: tuple[str, ...] = ("alpha", "beta", "cold"), **more: Any) -> Genesis:
     """Return a signed 2-of-n genesis over `nodes`; `declared` adds keys that no node of ours holds.
 
-    template: of the wallet, WSH where it is left out.
+    template: of the wallet, WSH where it is left out.  threshold: another m than 2.
     """
     template = more.pop("template", Template.WSH)
     slots = [Slot(key_material(bitcoin_seed(n), Network.REGTEST).key, n, record=record_of(n)) for n in nodes]
     slots += [Slot(key, None, admin="erin") for key in more.pop("declared", ())]
     keys = tuple(parse_key(slot.key, Network.REGTEST) for slot in slots)
-    wallet = make_wallet(2, keys, Network.REGTEST, template)
+    wallet = make_wallet(more.pop("threshold", 2), keys, Network.REGTEST, template)
     wallets = {"treasury": {"wallet_id": wallet.wallet_id.hex(), "classes": ["hot"]}}
     listed = [node(name, "offline" if name in OFFLINE else "online") for name in nodes]
     roots = {**document()["roots"], **more.pop("roots", {}), "nodes": listed}
