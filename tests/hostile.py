@@ -226,7 +226,7 @@ class HostileCoordinator(RuleBasedStateMachine):
             self._tell(self._fresh(bundle))
 
     @precondition(lambda self: self.kept)
-    @rule(which=st.integers(0, 1000), refresh=st.booleans(), swap=st.integers(0, 1000), how=st.integers(0, 6))
+    @rule(which=st.integers(0, 1000), refresh=st.booleans(), swap=st.integers(0, 1000), how=st.integers(0, 7))
     def carry(self, which: int, refresh: bool, swap: int, how: int) -> None:
         """A bundle goes to its signer: as it was, with a fresh checkpoint, or with parts of another one."""
         bundle = self.kept[which % len(self.kept)]
@@ -240,6 +240,9 @@ class HostileCoordinator(RuleBasedStateMachine):
             bundle = replace(bundle, approvals=other.approvals)
         if how == 6:
             bundle = replace(bundle, log=other.log)
+        if how == 7:  # what people said, shown without their signatures
+            bare = tuple(replace(signed, endorsements=()) for signed in bundle.log.statements)
+            bundle = replace(bundle, log=replace(bundle.log, statements=bare))
         self._tell(bundle)
 
     def _is_vouched_for(self) -> bool:
