@@ -69,9 +69,11 @@ class RealTerminal:
     def show_once(self, text: str, question: str) -> None:
         """See the port."""
         self.say(text)
-        wipe(self._read_line(question))
-        if sys.stderr.isatty():
-            print(CLEAR, end="", file=sys.stderr, flush=True)
+        try:
+            wipe(self._read_line(question))
+        finally:  # whoever breaks off leaves no words on the screen
+            if sys.stderr.isatty():
+                print(CLEAR, end="", file=sys.stderr, flush=True)
 
     def _read_line(self, question: str) -> bytearray:
         """Return one line of standard input without its end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -59,6 +60,27 @@ def test_show_once_where_nothing_can_be_cleared_writes_no_escapes(typed: Typed) 
     RealTerminal().show_once("the words", "Written down? ")
     assert "the words" in shown.getvalue()
     assert CLEAR not in shown.getvalue()
+
+
+class Screen(io.StringIO):
+    """Standard error on a terminal."""
+
+    def isatty(self) -> bool:
+        """Return True."""
+        return True
+
+
+@pytest.mark.parametrize("raw", [b"\n", b""])
+def test_show_once_clears_the_screen_also_when_it_is_broken_off(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch, raw: bytes
+) -> None:
+    """A key, or an end: the words go either way."""
+    typed(raw)
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with contextlib.suppress(MalformedError):
+        RealTerminal().show_once("the words", "Written down? ")
+    assert screen.getvalue().endswith(CLEAR)
 
 
 @pytest.mark.parametrize(
