@@ -359,6 +359,7 @@ ASIDE = {
     Effect.STOP,
     Effect.NOTICE,
     Effect.EXPORT,
+    Effect.IMPORT,
     Effect.RECORD_LATE,
     Effect.FILE_REFUSAL,
     Effect.END,
