@@ -43,7 +43,12 @@ LOCK_SETS = ("dev", "build", "offline", "engine", "signer", "coordinator", "cons
 APART = ("hwi",)  # locked without regard to the others
 SUPERSETS = {"demo": ("demo", "dev"), "dev": ("dev",)}  # what may stand in for a set that is wanted
 # program -> Debian package: what tests run and no lock can hold
-SYSTEM_PARTS = {"electrum": "electrum", "ssh-keygen": "openssh-client", "systemd-analyze": "systemd"}
+SYSTEM_PARTS = {
+    "chromium": "chromium",
+    "electrum": "electrum",
+    "ssh-keygen": "openssh-client",
+    "systemd-analyze": "systemd",
+}
 SYSTEM_LIBRARIES = {"usb-1.0": "libusb-1.0-0"}  # the same for libraries: HWI looks for USB devices with this one
 # what PyInstaller makes the engine's one file with, and Debian's python3 does not bring; `demo` wants it too
 PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"

@@ -166,10 +166,10 @@ def keyturn(*arguments: str, typed: str = "") -> Ran:
 
 
 @contextlib.contextmanager
-def desk(directory: Path, *rules: Mapping[str, Any]) -> Iterator[Desk]:
-    """Serve a whole organisation, under the usual rules or these, until the block ends."""
+def desk(directory: Path, *rules: Mapping[str, Any], **changes: Any) -> Iterator[Desk]:
+    """Serve a whole organisation, under the usual rules or these, until the block ends. changes: of the document."""
     now = int(time.time())
-    genesis = genesis_of(*rules, effective_from=now - DAY, not_after=now + 30 * DAY)
+    genesis = genesis_of(*rules, effective_from=now - DAY, not_after=now + 30 * DAY, **changes)
     found = Desk(directory, genesis, make_ca(directory / "ca"))
     thread = threading.Thread(target=found.loop.run_forever, daemon=True)
     thread.start()

@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "propose": ("withdrawals", "Sign a withdrawal and hand it in."),
     "show": ("withdrawals", "Show one withdrawal, and who is missing."),
     "list": ("withdrawals", "List withdrawals, newest first."),
+    "desk": ("desk", "Open your desk in the browser: read, approve, ask."),
     "watch": ("watching", "Watch withdrawals; alarm on notices and on a stale log."),
     "cancel": ("withdrawals", "Take a withdrawal back before its release."),
     "approve": ("voting", "Read a withdrawal and approve it."),

@@ -13,11 +13,12 @@ from console.cli.rule_changes import diff_json, diff_parts, in_force_document, w
 if TYPE_CHECKING:
     from console.policy.changes import Document
     from custody.canonical import Json
+    from custody.possession import Possession
 
 app = typer.Typer(rich_markup_mode=None)
 group = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Whose keys the rules list.")
 app.add_typer(group, name="principal")
-MAX_PROOF_BYTES = 4_096  # a statement of three fields and one signature
+MAX_PROOF_BYTES = 16_384  # a statement of seven fields, an assertion of 4 KiB in hex, and a signature
 YEAR_DAYS = 365
 Out = Annotated[Path, typer.Option(help="New file for the next version of the rules, .yaml or .json.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -56,18 +57,28 @@ def enrol(
 
 async def _enrol(office: Office, proof: Path, out: Path, place: tuple[str, tuple[str, ...], int], yes: bool) -> None:
     from console.files import read_file
-    from console.pages import key_words
     from console.policy.changes import enrolled, next_version
     from custody.possession import read_possession
     from custody.statements import Signed
 
     found = read_possession(Signed.from_bytes(read_file(proof, MAX_PROOF_BYTES)), office.genesis.hash)
     org, groups, days = place
-    office.output.page([f"{found.principal} of {org}, in {', '.join(groups) or 'no group'}", key_words(found.key)])
+    office.output.page([f"{found.principal} of {org}, in {', '.join(groups) or 'no group'}", *_key_lines(found)])
     office.output.confirm(f"Did {found.principal} read these words to you?", yes)
     old = await in_force_document(office)
     document = enrolled(next_version(old, office.now), found, org, groups, office.now + days * 86_400)
     await _write(office, out, document, {"principal": found.principal, "key": found.key.hex()})
+
+
+def _key_lines(found: Possession) -> list[str]:
+    from console.pages import key_words
+
+    if not found.is_passkey:
+        return [key_words(found.key)]
+    return [
+        f"a passkey for {', '.join(found.origins)}, with the key of its desk",
+        key_words(found.key + found.desk_key),
+    ]
 
 
 @group.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from console.views import WithdrawalView
     from custody.canonical import Json
     from custody.errors import CustodyError
-    from custody.follow import State
     from custody.statements import Signed
 
 app = typer.Typer(rich_markup_mode=None)
@@ -45,14 +43,16 @@ async def _approve(office: Office, name: str, expires_s: int, yes: bool) -> None
     from console.pages import withdrawal_lines
     from console.refusal import refuse
     from console.showing import standing_lines, view_json
-    from custody.approval import Approval, Decision
+    from console.votes import approval_of, check_open
     from custody.errors import MalformedError
     from custody.statements import Kind
 
     pen = await office.pen()
     state = await office.fresh_state()
     view = await office.find(name)
-    _check_open(office, view, state)
+    check_open(view, office.genesis, state, office.config.me, office.now)
+    if state.is_frozen(office.now):
+        office.output.warn("A FREEZE is in force: nothing is signed until it is lifted.")
     try:
         outputs = outputs_of(view.withdrawal.payments, office.genesis.network)
     except MalformedError as error:
@@ -63,33 +63,10 @@ async def _approve(office: Office, name: str, expires_s: int, yes: bool) -> None
     if earlier:
         office.output.page([f"behind approvals of {', '.join(sorted(approval.approver for approval in earlier))}"])
     office.output.confirm(f"Approve it as {office.config.me}, having compared the words?", yes)
-    until = min(office.now + expires_s, view.withdrawal.expires_at)
-    said = Approval(office.genesis.hash, view.digest, Decision.APPROVE, office.config.me, office.now, until)
-    said = replace(said, after=tuple(approval.digest for approval in earlier))
+    said = approval_of(view.withdrawal, earlier, office.config.me, office.now, expires_s)
     after, created = await office.client.approve(pen.sign(Kind.APPROVAL, said.to_json()), view.digest)
     value = view_json(after, state.policy, office.now) | {"created": created}
     office.output.done(value, "", *standing_lines(after, state.policy, office.now))
-
-
-def _check_open(office: Office, view: WithdrawalView, state: State) -> None:
-    """Refuse to approve what is not a living withdrawal of our initiator, or our own."""
-    from console.refusal import refuse, refuse_if
-    from custody.people import check_initiator
-
-    asked, now = view.withdrawal, office.now
-    if asked.genesis != office.genesis.hash:
-        refuse("GENESIS_OTHER", "a withdrawal under the pinned genesis", asked.genesis.hex())
-    if office.genesis.wallet(asked.wallet_id) is None or asked.network != office.genesis.network.value:
-        refuse("WALLET_OTHER", f"a wallet of the genesis on {office.genesis.network.value}", asked.wallet_id.hex())
-    refuse_if(check_initiator(state.policy, asked, view.signed, now))
-    if asked.initiator == office.config.me:
-        refuse("APPROVAL_SELF", "an approver other than the initiator", office.config.me)
-    if now >= asked.expires_at:
-        refuse("WITHDRAWAL_EXPIRED", f"a withdrawal valid at {now}", f"one until {asked.expires_at}")
-    if (stop := state.is_stopped(asked)) is not None:
-        refuse("STOPPED", "a withdrawal that nobody stopped", f"a {stop.cause.value} by {stop.by}")
-    if state.is_frozen(now):
-        office.output.warn("A FREEZE is in force: nothing is signed until it is lifted.")
 
 
 @app.command()
@@ -165,15 +142,14 @@ def _unseen(office: Office, name: str, error: CustodyError) -> bytes:
 
 
 def _stop(office: Office, digest: bytes, how: str, until: int, pen: Pen) -> Signed:
-    from custody.approval import Approval, Decision
+    from console.votes import reject_of
     from custody.entries import StopCause, StopStatement
     from custody.statements import Kind
 
     genesis, me, now = office.genesis.hash, office.config.me, office.now
     if how == "veto":
         return pen.sign(Kind.STOP, StopStatement(genesis, digest, StopCause.VETO, me, now).to_json())
-    said = Approval(genesis, digest, Decision.REJECT, me, now, max(now + 1, until))
-    return pen.sign(Kind.APPROVAL, said.to_json())
+    return pen.sign(Kind.APPROVAL, reject_of(genesis, digest, me, now, until).to_json())
 
 
 @app.command()

@@ -54,7 +54,10 @@ def enrolled(document: Document, proof: Possession, org: str, groups: tuple[str,
         MalformedError: ENROL_OTHER: the user is listed with another org or other groups.
     """
     new = copy.deepcopy(document)
-    key = {"alg": proof.alg, "key": proof.key.hex(), "seen": True}
+    key: Document = {"alg": proof.alg, "key": proof.key.hex(), "seen": True}
+    if proof.is_passkey:
+        key |= {"rp_id": proof.rp_id, "origins": list(proof.origins), "desk_key": proof.desk_key.hex()}
+        _admit_places(new["roots"], proof)
     known = next((user for user in new["principals"]["users"] if user["name"] == proof.principal), None)
     if known is not None:
         if known["org"] != org or (groups and set(known["groups"]) != set(groups)):
@@ -65,6 +68,12 @@ def enrolled(document: Document, proof: Possession, org: str, groups: tuple[str,
     user = {"name": proof.principal, "org": org, "groups": list(groups), "credentials": [key]}
     new["principals"]["users"].append({**user, "valid_until": valid_until})
     return new
+
+
+def _admit_places(roots: Document, proof: Possession) -> None:
+    """Add where a passkey may be asked for: the parser wants the roots to list every such place."""
+    roots["rp_ids"] = [*roots["rp_ids"], *({proof.rp_id} - set(roots["rp_ids"]))]
+    roots["origins"] = [*roots["origins"], *(o for o in proof.origins if o not in roots["origins"])]
 
 
 def revoked(document: Document, name: str, at: int, *, remove: bool) -> Document:
