@@ -75,7 +75,7 @@ def one_file(say: Callable[[str], None]) -> Path:
     Raises:
         UnavailableError: ENGINE_FILE: it cannot be made here; PyInstaller's last words are in the message.
     """
-    made = BUILD / _sources_digest() / COMMAND
+    made = BUILD / sources_digest() / COMMAND
     if made.exists():
         return made
     say("making the engine's one file, once for this tree: PyInstaller, about 20 s")
@@ -129,7 +129,7 @@ def _run_pyinstaller(work: Path) -> None:
         raise UnavailableError("ENGINE_FILE", last[:300])
 
 
-def _sources_digest() -> str:
+def sources_digest() -> str:
     """Return what the file depends on, as a name: our sources, the lock, this Python."""
     digest = hashlib.sha256(sys.version.encode())
     for pattern in SOURCES:

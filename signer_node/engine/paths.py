@@ -51,6 +51,8 @@ async def answer(engine: Engine, operation: str, path: str, data: str) -> Json:
         UnsupportedOperation, UnsupportedPath.
         CustodyError: refused; whatever the engine raises.
     """
+    if operation not in {known for known, _ in PATHS}:
+        raise UnsupportedOperation  # `rollback` comes each minute, with no path: another answer is an error in its log
     if path not in {known for _, known in PATHS}:
         raise UnsupportedPath
     handler = PATHS.get((operation, path))

@@ -129,12 +129,14 @@ def test_paths_when_listed_hold_no_way_to_a_seed_or_a_bare_digest() -> None:
 @pytest.mark.parametrize("path", ["seed", "sign/digest", "sighash", "export", "log/00000000", "keys", ""])
 async def test_answer_when_there_is_no_such_path_is_unsupported(path: str) -> None:
     """Storage keys are no paths."""
-    for operation in ("read", "update", "list"):
+    for operation in ("read", "update"):
         with pytest.raises(UnsupportedPath):
             await answer(engine(), operation, path, "{}")
 
 
-@pytest.mark.parametrize(("operation", "path"), [("resolve-path", "sign"), ("delete", "key"), ("read", "sign")])
+@pytest.mark.parametrize(
+    ("operation", "path"), [("resolve-path", "sign"), ("delete", "key"), ("read", "sign"), ("rollback", "")]
+)
 async def test_answer_when_the_operation_is_another_is_unsupported(operation: str, path: str) -> None:
     """The server tries several on each path, and must be told which are none."""
     with pytest.raises(UnsupportedOperation):
