@@ -31,6 +31,11 @@ class Block:
     transactions: tuple[Transaction, ...]
     header: bytes
 
+    def serialize(self) -> bytes:
+        """Return the whole block, network form."""
+        count = compact_size(len(self.transactions))
+        return self.header + count + b"".join(transaction.serialize() for transaction in self.transactions)
+
 
 # Core's chainparams.cpp; its one transaction cannot be spent, so it is left out.
 GENESIS = Block(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from coordinator.chain.http_source import Answer, HttpSource
-from coordinator.chain.outside import Place, Unspent
+from coordinator.chain.outside import Place, RawBlock, Unspent
 from coordinator.chain.port import Tip
 from coordinator.chain.rejections import rejection
 from custody.errors import MalformedError, Refused, UnavailableError
@@ -26,6 +26,7 @@ from custody.wallet import descriptor_checksum
 MAX_COOKIE_BYTES = 256
 IMPORT_BATCH = 500  # scripts per call: a call that rescans holds the wallet's lock
 _NOT_FOUND, _NO_WALLET, _WALLET_THERE, _WALLET_LOADED = -5, -18, -4, -35
+_MISC, _NO_SUCH_HEIGHT = -1, -8
 _TX_ERRORS = frozenset((-22, -25, -26, -27))
 _TARGET_BLOCKS = 2
 _T = TypeVar("_T")
@@ -125,6 +126,38 @@ class CoreSource:
         await self._look_for_spenders()
         spender = self._spenders.get(outpoint)
         return None if spender is None else await self.place(spender)
+
+    async def block(self, height: int) -> RawBlock | None:
+        """See `Source.block`. Of what a pruned node has thrown away, its header."""
+        try:
+            name = str(await self._call("getblockhash", [height]))
+        except CoreError as error:
+            if error.number == _NO_SUCH_HEIGHT:
+                return None
+            raise
+        said = await self._call("getblockheader", [name, False])
+        header = _read(lambda: bytes.fromhex(said))
+        try:
+            whole = await self._call("getblock", [name, 0])
+        except CoreError as error:
+            if error.number == _MISC:  # "Block not available (pruned data)"
+                return RawBlock(header, None)
+            raise
+        return RawBlock(header, _read(lambda: bytes.fromhex(whole)))
+
+    async def history(self, scripts: Sequence[bytes]) -> tuple[Place, ...]:
+        """See `Source.history`: what the wallet has, of all scripts that it watches."""
+        await self._watch(scripts)
+        found = await self._of_wallet("listsinceblock", [])
+
+        def read(one: Any) -> tuple[bytes, int | None]:
+            depth = int(one["confirmations"])
+            return _wire(one["txid"]), int(one["blockheight"]) if depth > 0 else None if depth == 0 else -1
+
+        heights = _read(lambda: dict(read(one) for one in found["transactions"]))
+        placed = [Place(txid, height) for txid, height in heights.items() if height is not None and height >= 0]
+        waits = [await self.place(txid) for txid, height in heights.items() if height is None]
+        return (*placed, *(place for place in waits if place is not None))
 
     async def send(self, raw: bytes) -> Refused | None:
         """See `Source.send`."""

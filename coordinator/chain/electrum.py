@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from python_socks.async_.asyncio import Proxy
 
-from coordinator.chain.outside import Place, Unspent
+from coordinator.chain.outside import Place, RawBlock, Unspent
 from coordinator.chain.port import Tip
 from coordinator.chain.rejections import rejection
 from custody.errors import IntegrityError, MalformedError, Refused, UnavailableError
@@ -141,6 +141,22 @@ class ElectrumSource:
             if other is not None and outpoint in _spent_by(other):
                 return Place(txid, height if height > 0 else None)
         return None
+
+    async def block(self, height: int) -> RawBlock | None:
+        """See `Source.block`: its header, for this protocol has no blocks."""
+        try:
+            found = await self._call("blockchain.block.header", [height])
+        except _ServerError:
+            return None  # servers have no common word for a block that is not there
+        header = _read(lambda: bytes.fromhex(found))
+        if len(header) != HEADER_BYTES:
+            raise UnavailableError("CHAIN_ANSWER", "expected a header")
+        return RawBlock(header, None)
+
+    async def history(self, scripts: Sequence[bytes]) -> tuple[Place, ...]:
+        """See `Source.history`."""
+        pages = await asyncio.gather(*(self._history(script) for script in scripts))
+        return tuple(Place(txid, height if height > 0 else None) for page in pages for txid, height in page.items())
 
     async def send(self, raw: bytes) -> Refused | None:
         """See `Source.send`."""

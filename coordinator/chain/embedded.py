@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from coordinator.chain.port import ChainCoin, Tip, TxStatus
+from coordinator.chain.port import ChainCoin, SeenBlock, Tip, Touch, TxStatus
 from coordinator.chain.regtest import Regtest
 from coordinator.clock import Clock
 from custody.errors import Refused, UnavailableError
@@ -95,6 +95,15 @@ class EmbeddedChain:
     async def coins(self, scripts: Sequence[bytes]) -> tuple[ChainCoin, ...]:
         """See `Chain.coins`."""
         return await self._run(lambda: self._regtest.coins(scripts))
+
+    async def block(self, height: int) -> SeenBlock | None:
+        """See `Chain.block`."""
+        found = await self._run(lambda: self._regtest.block_at(height))
+        return None if found is None else SeenBlock(height, found.block_hash, found.parent, found.transactions)
+
+    async def history(self, scripts: Sequence[bytes]) -> tuple[Touch, ...]:
+        """See `Chain.history`."""
+        return await self._run(lambda: self._regtest.touches(scripts))
 
     async def check(self, raw: bytes, spent: Sequence[TxOut]) -> Refused | None:
         """See `Chain.check`."""

@@ -14,12 +14,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from coordinator.chain.http_source import Answer, HttpSource
-from coordinator.chain.outside import Place, Unspent
+from coordinator.chain.outside import Place, RawBlock, Unspent
 from coordinator.chain.port import Tip
 from coordinator.chain.rejections import rejection
 from custody.errors import Refused, UnavailableError
 from custody.transaction import OutPoint
 
+HEADER_BYTES = 80
+PAGE = 25  # confirmed transactions in one answer (API.md)
+MAX_TRANSACTIONS = 10_000  # of one script: whoever spams an address slows down its own server first
 _FOUND, _MISSING, _REFUSED = 200, 404, 400
 _TARGET = "2"  # blocks: what should confirm soon
 _T = TypeVar("_T")
@@ -88,6 +91,40 @@ class EsploraSource:
         status = found["status"]
         height = int(status["block_height"]) if status["confirmed"] else None
         return _read(lambda: Place(_wire(found["txid"]), height))
+
+    async def block(self, height: int) -> RawBlock | None:
+        """See `Source.block`."""
+        answer = await self._http.get(f"/block-height/{height}")
+        if answer.status == _MISSING:
+            return None
+        name = _found(answer).text
+        raw = _found(await self._http.get(f"/block/{_read(lambda: _wire(name))[::-1].hex()}/raw")).body
+        return RawBlock(raw[:HEADER_BYTES], raw)
+
+    async def history(self, scripts: Sequence[bytes]) -> tuple[Place, ...]:
+        """See `Source.history`."""
+        pages = await asyncio.gather(*(self._history(script) for script in scripts))
+        return tuple(one for page in pages for one in page)
+
+    async def _history(self, script: bytes) -> list[Place]:
+        """Return the places of one script: what waits (at most 50 are told), then pages of the chain, newest first."""
+        path = f"/scripthash/{hashlib.sha256(script).hexdigest()}/txs"
+
+        def read(one: Any) -> Place:
+            status = one["status"]
+            return Place(_wire(one["txid"]), int(status["block_height"]) if status["confirmed"] else None)
+
+        async def page(at: str) -> list[Place]:
+            said = _json(await self._http.get(path + at))
+            return _read(lambda: [read(one) for one in said])
+
+        found, last = await page("/mempool"), await page("/chain")
+        while last:
+            found += last
+            if len(found) > MAX_TRANSACTIONS:
+                raise UnavailableError("CHAIN_ANSWER", f"expected at most {MAX_TRANSACTIONS} transactions of a script")
+            last = await page(f"/chain/{last[-1].txid[::-1].hex()}") if len(last) >= PAGE else []
+        return found
 
     async def send(self, raw: bytes) -> Refused | None:
         """See `Source.send`."""

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import structlog
 
-from coordinator.chain.blocks import COINBASE_MATURITY
+from coordinator.chain.blocks import COINBASE_MATURITY, merkle_root, read_header
 from coordinator.chain.check import check_transaction
-from coordinator.chain.port import ChainCoin, Tip, TxState, TxStatus
+from coordinator.chain.kernel import transactions_of
+from coordinator.chain.port import ChainCoin, SeenBlock, Tip, Touch, TxState, TxStatus
 from coordinator.chain.relay import NextBlock
 from custody.errors import IntegrityError, MalformedError, Refused, UnavailableError
 from custody.transaction import OutPoint, Transaction, TxOut, parse_transaction
@@ -55,6 +56,14 @@ class Place:
     height: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class RawBlock:
+    """A block as a server gives it. header: 80 bytes.  raw: the whole block with its header, None for headers alone."""
+
+    header: bytes
+    raw: bytes | None
+
+
 class Source(Protocol):
     """Questions to one server. Every method may raise UnavailableError; none is believed for amounts."""
 
@@ -84,6 +93,14 @@ class Source(Protocol):
 
     async def spender(self, outpoint: OutPoint) -> Place | None:
         """Return the transaction that spends `outpoint`, None where the server knows none."""
+        ...
+
+    async def block(self, height: int) -> RawBlock | None:
+        """Return the block at `height` as far as the server has it, None above its tip."""
+        ...
+
+    async def history(self, scripts: Sequence[bytes]) -> tuple[Place, ...]:
+        """Return where every transaction stands that touches `scripts`; more than those do no harm."""
         ...
 
     async def send(self, raw: bytes) -> Refused | None:
@@ -147,6 +164,40 @@ class OutsideChain:
         found = await _each(said, lambda one: self._proven(one, tip.height))
         coins = [coin for coin in found if coin is not None and coin.script in wanted]
         return tuple(sorted(coins, key=lambda coin: (coin.height, coin.outpoint)))
+
+    async def block(self, height: int) -> SeenBlock | None:
+        """See `Chain.block`. A block that is not what its header commits to is no answer, and said in the log."""
+        await self._ready()
+        said = await self._source.block(height)
+        if said is None:
+            return None
+        try:
+            return await asyncio.to_thread(_read_block, height, said)
+        except MalformedError as error:
+            log.error("chain.lie", backend=self.name, block=height)
+            raise UnavailableError("CHAIN_BLOCK", f"expected block {height} as its header says") from error
+
+    async def history(self, scripts: Sequence[bytes]) -> tuple[Touch, ...]:
+        """See `Chain.history`. What does not hash to its name is left out."""
+        await self._ready()
+        wanted = frozenset(scripts)
+        places = {place.txid: place for place in await self._source.history(tuple(wanted))} if wanted else {}
+        found = await _each(tuple(places), self._previous)
+        known = {one.txid: one for one in found if one is not None}
+        if len(known) < len(places):
+            log.warning("chain.gap", backend=self.name, missing=len(places) - len(known))
+        paid = {
+            OutPoint(txid, vout)
+            for txid, one in known.items()
+            for vout, output in enumerate(one.outputs)
+            if output.script in wanted
+        }
+        return in_order(
+            Touch(one, places[txid].height)
+            for txid, one in known.items()
+            if any(output.script in wanted for output in one.outputs)
+            or any(txin.outpoint in paid for txin in one.inputs)
+        )
 
     async def check(self, raw: bytes, spent: Sequence[TxOut]) -> Refused | None:
         """See `Chain.check`. Computed here."""
@@ -276,3 +327,25 @@ class OutsideChain:
 async def _each(items: Sequence[_Item], call: Callable[[_Item], Awaitable[_Answer]]) -> list[_Answer]:
     """Return what `call` gives for each item, asked side by side; the source bounds how many at once."""
     return list(await asyncio.gather(*(call(item) for item in items)))
+
+
+def in_order(touches: Iterable[Touch]) -> tuple[Touch, ...]:
+    """Return `touches` by height, those that wait last; parents are not sorted before children."""
+    return tuple(sorted(touches, key=lambda touch: (touch.height is None, touch.height or 0, touch.transaction.txid)))
+
+
+def _read_block(height: int, said: RawBlock) -> SeenBlock:
+    """Return the block if its transactions are those of its header. Raises MalformedError BLOCK."""
+    block_hash, parent, _ = read_header(said.header)
+    if said.raw is None:
+        return SeenBlock(height, block_hash, parent, None)
+    try:
+        transactions = tuple(parse_transaction(raw) for raw in transactions_of(said.raw))
+    except (RuntimeError, ValueError) as error:  # the kernel's own errors derive from these
+        raise MalformedError("BLOCK", "expected a block") from error
+    if not transactions or said.raw[:80] != said.header:
+        raise MalformedError("BLOCK", "expected transactions behind the header")
+    txids = [transaction.txid for transaction in transactions]
+    if len(set(txids)) < len(txids) or merkle_root(txids) != said.header[36:68]:  # doubled ones can have the same root
+        raise MalformedError("BLOCK", "expected the transactions that the header commits to")
+    return SeenBlock(height, block_hash, parent, transactions)

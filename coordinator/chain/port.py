@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Protocol
 
 from custody.errors import Refused
-from custody.transaction import OutPoint, TxOut
+from custody.transaction import OutPoint, Transaction, TxOut
 from custody.units import Sats, SatsPerVByte
 
 
@@ -65,6 +65,27 @@ class TxStatus:
     depth_blocks: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """A transaction that pays or spends a script. height: of its block, None while it waits for one. Not proven."""
+
+    transaction: Transaction
+    height: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SeenBlock:
+    """One block of the best chain. block_hash, parent: 32 bytes, wire order.
+
+    transactions: in the block's order, under the merkle root of its header; None where the backend has headers alone.
+    """
+
+    height: int
+    block_hash: bytes
+    parent: bytes
+    transactions: tuple[Transaction, ...] | None
+
+
 class Chain(Protocol):
     """One view of one block chain. Safe to call from many tasks at once; no call blocks the event loop.
 
@@ -89,6 +110,20 @@ class Chain(Protocol):
 
         Left out: unconfirmed outputs, coinbase outputs younger than 100 blocks, and coins that a transaction in the
         mempool spends. Reads only. Amounts are NOT trusted (see the module).
+        """
+        ...
+
+    async def block(self, height: int) -> SeenBlock | None:
+        """Return the block of the best chain at `height`, at least 1; None above the tip. A later call may see another.
+
+        Trusted to be of the best chain; that its transactions are all that its header commits to is proven.
+        """
+        ...
+
+    async def history(self, scripts: Sequence[bytes]) -> tuple[Touch, ...]:
+        """Return every transaction that pays or spends one of `scripts`, each once: by height, those that wait last.
+
+        Its bytes are proven by what they hash to; heights are NOT, and a backend may leave out what it likes.
         """
         ...
 

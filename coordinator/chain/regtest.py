@@ -23,7 +23,7 @@ from coordinator.chain.check import check_transaction
 from coordinator.chain.kernel import Kernel, transactions_of
 from coordinator.chain.ledger import Ledger
 from coordinator.chain.mempool import Entry, Mempool
-from coordinator.chain.port import ChainCoin, Tip, TxState, TxStatus
+from coordinator.chain.port import ChainCoin, Tip, Touch, TxState, TxStatus
 from coordinator.chain.relay import NextBlock, check_final
 from coordinator.clock import Clock
 from custody.errors import IntegrityError, Refused
@@ -150,6 +150,20 @@ class Regtest:
     def history(self, script: bytes) -> tuple[tuple[bytes, int], ...]:
         """Return txid and height of every confirmed transaction that pays or spends `script`, in order of the chain."""
         return self._ledger.history(script)
+
+    def touches(self, scripts: Iterable[bytes]) -> tuple[Touch, ...]:
+        """See `Chain.history`."""
+        wanted = frozenset(scripts)
+        heights = {txid: height for script in wanted for txid, height in self._ledger.history(script)}
+        found = [(height, self._ledger.confirmed(txid)) for txid, height in heights.items()]
+        placed = [Touch(known[0], height) for height, known in found if known is not None]
+        placed.sort(key=lambda touch: (touch.height or 0, touch.transaction.txid))
+        waiting = [Touch(entry.transaction, None) for entry in self._mempool if self._touches(entry, wanted)]
+        return (*placed, *waiting)
+
+    def _touches(self, entry: Entry, scripts: frozenset[bytes]) -> bool:
+        spent = (self.output(txin.outpoint) for txin in entry.transaction.inputs)
+        return any(output is not None and output.script in scripts for output in (*spent, *entry.transaction.outputs))
 
     def waiting(self) -> tuple[Entry, ...]:
         """Return what is in the mempool, parents first."""

@@ -16,7 +16,8 @@ from typing import TypeVar
 
 import structlog
 
-from coordinator.chain.port import Chain, ChainCoin, Tip, TxState, TxStatus
+from coordinator.chain.outside import in_order
+from coordinator.chain.port import Chain, ChainCoin, SeenBlock, Tip, Touch, TxState, TxStatus
 from custody.errors import CustodyError, IntegrityError, MalformedError, Refused, UnavailableError
 from custody.transaction import OutPoint, TxOut
 from custody.units import SatsPerVByte
@@ -85,6 +86,30 @@ class SeveralChains:
     async def coins(self, scripts: Sequence[bytes]) -> tuple[ChainCoin, ...]:
         """See `Chain.coins`: of the first backend that answers. What it leaves out costs time, never money."""
         return await self._first(lambda chain: chain.coins(scripts))
+
+    async def block(self, height: int) -> SeenBlock | None:
+        """See `Chain.block`: of the first backend that has it whole, else of the first that has its header."""
+        header: SeenBlock | None = None
+        for one in self._awake():
+            try:
+                found = await one.chain.block(height)
+            except (UnavailableError, IntegrityError) as error:
+                self._failed(one, error)
+                continue
+            if found is not None and found.transactions is not None:
+                return found
+            header = header or found
+        return header
+
+    async def history(self, scripts: Sequence[bytes]) -> tuple[Touch, ...]:
+        """See `Chain.history`: what any backend knows; in a block where one says so, at the height said first."""
+        answers = await self._everyone(lambda chain: chain.history(scripts))
+        found: dict[bytes, Touch] = {}
+        for touch in (touch for touches in answers.values() for touch in touches):
+            known = found.get(touch.transaction.txid)
+            if known is None or known.height is None:
+                found[touch.transaction.txid] = touch
+        return in_order(found.values())
 
     async def check(self, raw: bytes, spent: Sequence[TxOut]) -> Refused | None:
         """See `Chain.check`. Computed here."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -109,6 +109,34 @@ async def test_atk_032_transaction_of_64_bytes_then_proves_nothing(scene: Scene)
     assert len(node) == 64
     assert await scene.one.coins([OPEN]) == ()
     assert (await scene.one.status(hash256(node))).state is TxState.UNKNOWN
+
+
+@pytest.mark.parametrize("lie", ["noise", "nothing", "another_block", "one_transaction_less", "one_twice"])
+async def test_atk_032_block_with_other_transactions_then_is_no_block(scene: Scene, lie: str) -> None:
+    """What its header does not commit to, or bytes that are no block: no answer, and said in the log."""
+    coin, other = await scene.chain.coins([OPEN])
+    for one in (coin, other):
+        await scene.chain.broadcast(spend_open(one, 1_000).serialize())
+    await scene.chain.mine(1, OTHER)
+    block = await scene.chain.ask(lambda chain: chain.block_at(103))
+    below = await scene.chain.ask(lambda chain: chain.block_at(102))
+    assert block is not None
+    assert below is not None
+    assert (await scene.one.block(103)) is not None
+
+    scene.liar.whole = {
+        "noise": b"\x01" * 300,
+        "nothing": b"",
+        "another_block": below.serialize(),
+        "one_transaction_less": replace(block, transactions=block.transactions[:2]).serialize(),
+        "one_twice": replace(block, transactions=(*block.transactions, block.transactions[-1])).serialize(),
+    }[lie]
+
+    with pytest.raises(UnavailableError, match="CHAIN_BLOCK"):
+        await scene.one.block(103)
+    told = await scene.all().block(103)  # the next one is asked
+    assert told is not None
+    assert told.transactions == block.transactions
 
 
 async def test_backend_of_another_network_then_nothing_is_asked_of_it(scene: Scene) -> None:

@@ -299,6 +299,68 @@ async def test_reorg_when_branch_spends_the_coin_then_conflicts(chain: MineableC
     assert await chain.coins([OPEN]) == ()
 
 
+async def test_block_when_asked_then_is_the_one_of_the_best_chain(chain: MineableChain, coin: ChainCoin) -> None:
+    """Blocks name their parents; whole ones hold the coinbase and what was spent; above the tip is none."""
+    spend = spend_open(coin, 1_000)
+    await chain.broadcast(spend.serialize())
+    (block_hash,) = await chain.mine(1, OTHER)
+
+    below, block = await chain.block(101), await chain.block(102)
+
+    assert block is not None
+    assert below is not None
+    assert (block.height, block.block_hash, block.parent) == (102, block_hash, below.block_hash)
+    if block.transactions is not None:  # a protocol without blocks has headers alone
+        assert [one.txid for one in block.transactions][1:] == [spend.txid]
+    assert await chain.block(103) is None
+
+
+async def test_block_when_the_chain_reorganises_then_is_another(chain: MineableChain, coin: ChainCoin) -> None:
+    """What a replaced block held is in no block any more."""
+    await chain.broadcast(spend_open(coin, 1_000).serialize())
+    await chain.mine(1, OTHER)
+    before = await chain.block(102)
+
+    await chain.reorg(1, OTHER)
+
+    after = await chain.block(102)
+    assert before is not None
+    assert after is not None
+    assert before.block_hash != after.block_hash
+    assert before.parent == after.parent
+    assert after.transactions is None or len(after.transactions) == 1
+
+
+async def test_history_when_asked_then_tells_what_pays_and_what_spends(chain: MineableChain, coin: ChainCoin) -> None:
+    """Confirmed ones by height, then what waits; each once, also where it pays one script and spends another."""
+    first = spend_open(coin, 1_000, to=MULTISIG)
+    await chain.broadcast(first.serialize())
+    await chain.mine(1, OTHER)
+    funded = OutPoint(first.txid, 0), first.outputs[0].amount
+    unsigned = Transaction(2, (TxIn(funded[0]),), (TxOut(Sats(funded[1] - 500), OPEN),))
+    second = sign_two_of_three(unsigned, [funded[1]])
+    await chain.broadcast(second.serialize())
+
+    found = await chain.history([MULTISIG, OPEN, MULTISIG])
+
+    told = [(touch.transaction.txid, touch.height) for touch in found]
+    assert told == [(coin.outpoint.txid, 1), (first.txid, 102), (second.txid, None)]
+    assert [touch.transaction.txid for touch in await chain.history([MULTISIG])] == [first.txid, second.txid]
+    assert await chain.history([]) == ()
+    assert await chain.history([b"\x00\x14" + bytes(20)]) == ()
+
+
+async def test_history_when_a_block_is_undone_then_it_waits_again(chain: MineableChain, coin: ChainCoin) -> None:
+    """Heights follow the best chain."""
+    spend = spend_open(coin, 1_000, to=MULTISIG)
+    await chain.broadcast(spend.serialize())
+    await chain.mine(1, OTHER)
+
+    await chain.reorg(1, OTHER)
+
+    assert [(touch.transaction.txid, touch.height) for touch in await chain.history([MULTISIG])] == [(spend.txid, None)]
+
+
 async def test_fee_rate_when_asked_then_is_at_least_the_relay_floor(chain: MineableChain) -> None:
     """A rate below 1 sat/vB would not travel."""
     assert await chain.fee_rate_sat_vb() >= 1

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from coordinator.chain.outside import Place, Source, Unspent
+from coordinator.chain.outside import Place, RawBlock, Source, Unspent
 from coordinator.chain.port import Tip
 from custody.errors import Refused, UnavailableError
 from custody.transaction import OutPoint
@@ -17,7 +17,8 @@ class LyingSource:
     """Answers as `honest` does, with what is set here in its place.
 
     amount_sats, vout, script: of every coin.  raw: of every transaction.  height: what every transaction's block is
-    said to be, -1 for none, None for the truth.  spent_by: who is said to spend every coin.  rate: of fees.
+    said to be, -1 for none, None for the truth.  spent_by: who is said to spend every coin.  whole: of every block
+    behind its header.  rate: of fees.
     pause_s: before each answer.
     """
 
@@ -28,6 +29,7 @@ class LyingSource:
     raw: bytes | None = None
     height: int | None = None
     spent_by: Place | None = None
+    whole: bytes | None = None
     rate: int | None = None
     genesis: str = ""
     pause_s: float = 0.0
@@ -87,6 +89,17 @@ class LyingSource:
         """See `Source.spender`."""
         await self._pause()
         return await self.honest.spender(outpoint) if self.spent_by is None else self.spent_by
+
+    async def block(self, height: int) -> RawBlock | None:
+        """See `Source.block`."""
+        await self._pause()
+        found = await self.honest.block(height)
+        return found if self.whole is None or found is None else RawBlock(found.header, self.whole)
+
+    async def history(self, scripts: Sequence[bytes]) -> tuple[Place, ...]:
+        """See `Source.history`."""
+        await self._pause()
+        return await self.honest.history(scripts)
 
     async def send(self, raw: bytes) -> Refused | None:
         """See `Source.send`."""

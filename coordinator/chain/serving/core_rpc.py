@@ -152,12 +152,14 @@ class CoreServer:
         return await self._chain.ask(lambda chain: header_json(chain, block_of(chain, blockhash), verbose))
 
     async def block(self, blockhash: str, verbosity: int = 1) -> Any:
-        """getblock, with verbosity 1."""
-        if verbosity != 1:
-            raise RpcError(PARAMETER, "verbosity 1 only here")
+        """getblock, with verbosity 0 or 1."""
+        if verbosity not in (0, 1):
+            raise RpcError(PARAMETER, "verbosity 0 and 1 only here")
 
         def found(chain: Regtest) -> Any:
             block = block_of(chain, blockhash)
+            if verbosity == 0:
+                return block.serialize().hex()
             return {**header_json(chain, block, True), "tx": [display(one.txid) for one in block.transactions]}
 
         return await self._chain.ask(found)

@@ -109,6 +109,14 @@ def _header(block_hash: str) -> Question:
     return found
 
 
+def _block_raw(block_hash: str) -> Question:
+    def found(chain: Regtest) -> HttpAnswer:
+        block = chain.block_named(_wire(block_hash))
+        return _NOT_FOUND if block is None else HttpAnswer(200, block.serialize(), "application/octet-stream")
+
+    return found
+
+
 def _block_status(block_hash: str) -> Question:
     def found(chain: Regtest) -> HttpAnswer:
         block = chain.block_named(_wire(block_hash))
@@ -335,6 +343,7 @@ _ROUTES: tuple[tuple[re.Pattern[str], Callable[..., Question]], ...] = tuple(
         ("/block-height/([0-9]{1,9})", _block_hash),
         (f"/block/{_HASH}", _block),
         (f"/block/{_HASH}/header", _header),
+        (f"/block/{_HASH}/raw", _block_raw),
         (f"/block/{_HASH}/status", _block_status),
         (f"/block/{_HASH}/txids", _block_txids),
         (f"/tx/{_HASH}", _tx),
