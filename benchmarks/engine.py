@@ -35,8 +35,8 @@ from tests.fakes.vault_nodes import VaultNode, roles
 NODE, TRANSIT_NODE = "alpha", "beside"  # a role of its own on the same server, for the same node of its world
 KINDS = {"engine": NODE, "transit": TRANSIT_NODE}
 INPUTS = (1, 10, 100)
-MOST_TIMES = {1: "<= 12", 10: "<= 8", 100: "<= 8"}  # one more hop and a whole judgement, which grows with the inputs
-MOST_MIB = 96
+MOST_TIMES = {1: "<= 8", 10: "<= 6", 100: "<= 6"}  # one more hop and a whole judgement, which grows with the inputs
+MOST_MIB = 64
 
 
 @dataclass(frozen=True, slots=True)
