@@ -1,5 +1,6 @@
-"""A hostile coordinator, 5,000 random histories of up to 100 steps: `python3 dev.py soak hostile [EXAMPLES [STEPS]]`.
+"""A hostile coordinator, 5,000 random histories of up to 100 steps: `python3 dev.py soak hostile`.
 
+Its arguments, all optional: how many histories, of how many steps, and after how many of them an earlier run ended.
 tests/hostile.py says what it can do and what must hold. Exit 0: all of it held, in every history; otherwise the
 shortest history in which it did not is printed.
 """
@@ -24,8 +25,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run it, one line for each hundred histories, each with a seed of its own; the last line is JSON."""
     examples = int(arguments[0]) if arguments else EXAMPLES
     steps = int(arguments[1]) if len(arguments) > 1 else STEPS
+    done = int(arguments[2]) if len(arguments) > 2 else 0
     began = time.monotonic()
-    for first in range(0, examples, AT_ONCE):
+    for first in range(done, examples, AT_ONCE):
         count = min(AT_ONCE, examples - first)
         chosen = settings(
             max_examples=count,

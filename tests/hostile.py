@@ -137,6 +137,8 @@ class HostileCoordinator(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Remove the signers' files."""
+        for node in self.nodes.values():
+            _close(node)
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
         shutil.rmtree(self.directory)
@@ -333,6 +335,7 @@ class HostileCoordinator(RuleBasedStateMachine):
     def restart(self, name: str, mood: int) -> None:
         """A signer starts anew from its files, now and then."""
         if not mood:
+            _close(self.nodes[name])
             self.nodes[name] = self._open(name)
 
     @invariant()
@@ -394,6 +397,12 @@ def _to_a_stranger(spend: Spend, output: int, coins: set[int]) -> Spend:
     outputs[output] = replace(outputs[output], script=script(THIEF))
     used = [spend.world.coin(at) for at in sorted(coins)]
     return replace(spend, psbt=serialize(build(spend.world.book, used, outputs)))
+
+
+def _close(node: Node) -> None:
+    """Give back a node's files, as the end of its process does: a long run has thousands of nodes."""
+    node._followed.close()
+    node._journal.close()
 
 
 @lru_cache(maxsize=1_000)
