@@ -280,3 +280,40 @@ def test_frames_with_one_character_changed_then_are_refused_or_the_same(at: int,
     code = code_of(lambda: found.append(joined(texts)))
 
     assert found == [sent] or (not found and code.isupper())
+
+
+FIRST = part_frame(1, 2, 20, 7, bytes(10))
+TOGETHER = {
+    "another length of fragment": ([FIRST, part_frame(2, 2, 20, 7, bytes(11))], "FRAME_OTHER_SESSION"),
+    "another checksum": ([FIRST, part_frame(2, 2, 20, 8, bytes(10))], "FRAME_OTHER_SESSION"),
+    "other content": ([FIRST, part_frame(1, 2, 20, 7, bytes(9) + b"1")], "FRAME_CONFLICT"),
+    "a wrong checksum": ([FIRST, part_frame(2, 2, 20, 7, bytes(10))], "FRAME_CHECKSUM"),
+    "half of a UR": ([FIRST], "FRAMES_INCOMPLETE"),
+    "a whole UR behind a part": ([FIRST, next(ur.frames(ur.Ur("keyturn", b"1"), 50))], "FRAME_OTHER_SESSION"),
+    "two whole URs": ([next(ur.frames(ur.Ur("psbt", raw), 50)) for raw in (b"1", b"2")], "FRAME_OTHER_SESSION"),
+    "BBQr, other content": (["B$2B0200AAAAAAAA", "B$2B0200BAAAAAAA"], "FRAME_CONFLICT"),
+    "BBQr, another count": (["B$2B0200AAAAAAAA", "B$2B0301AAAAAAAA"], "FRAME_OTHER_SESSION"),
+}
+
+
+@pytest.mark.parametrize("what", TOGETHER)
+def test_frames_that_do_not_go_together_then_are_refused(what: str) -> None:
+    """One code each."""
+    texts, code = TOGETHER[what]
+
+    assert code_of(lambda: joined(texts)) == code
+
+
+def test_fountain_of_as_many_fragments_as_are_allowed_then_is_cut_and_one_more_is_refused() -> None:
+    """The bound itself is inside."""
+    most = fountain.MAX_FRAGMENTS
+    assert next(fountain.parts(bytes(10 * most), 10)).count == most
+    assert code_of(lambda: next(fountain.parts(bytes(10 * most + 1), 10))) == "FRAMES_TOO_LARGE"
+
+
+def test_whole_ur_larger_than_asked_for_then_is_refused() -> None:
+    """The reader's limit holds for one frame too."""
+    (text,) = {next(ur.frames(ur.Ur("psbt", bytes(5)), 50))}
+
+    assert code_of(lambda: ur.UrJoiner(4).add(text)) == "FRAMES_TOO_LARGE"
+    assert code_of(lambda: ur.UrJoiner(5).add(text)) == "TAKEN"
