@@ -16,6 +16,7 @@ from console.pen import Pen
 from console.refusal import refuse
 from custody.policy import Policy
 from custody.statements import Kind, Signed
+from custody.withdrawal import Withdrawal
 
 MAX_OPEN = 64  # acts begun and not finished, and pages looked at; the oldest goes
 ACT_SECONDS = 300  # a person looks for the key and touches it
@@ -56,6 +57,7 @@ class Acts:
 
     _acts: dict[str, Act] = field(default_factory=dict)
     _looks: dict[str, Look] = field(default_factory=dict)
+    _drafts: dict[str, Withdrawal] = field(default_factory=dict)
     _challenges: dict[str, tuple[bytes, int]] = field(default_factory=dict)
 
     def begin(self, act: Act) -> str:
@@ -83,6 +85,16 @@ class Acts:
         if not challenge or now - made_at > ACT_SECONDS:
             refuse("ACT_EXPIRED", "a question that was asked just now, and once", "an old one; load the page again")
         return challenge
+
+    def draft(self, asked: Withdrawal) -> str:
+        """Keep a withdrawal that is to be read before it is signed; return its name."""
+        return _keep(self._drafts, asked)
+
+    def drafted(self, name: str) -> Withdrawal:
+        """Return the draft called `name`. Raises RefusedHereError PAGE_EXPIRED."""
+        if name not in self._drafts:
+            refuse("PAGE_EXPIRED", "a draft of this desk", "none by that name; write it again")
+        return self._drafts[name]
 
     def look(self, look: Look) -> str:
         """Keep what a page shows; return the name under which the page refers to it."""

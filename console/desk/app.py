@@ -9,14 +9,14 @@ from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from console.desk import keys_routes, reading_routes, signing_routes
+from console.desk import asking_routes, keys_routes, office_routes, reading_routes, signing_routes
 from console.desk.doors import App, Doors, Message, Receive, Send
 from console.desk.pages import HERE, failure, refused_at_the_door, told
 from console.desk.room import Room
 from console.desk.signing_routes import ChangedError
 from custody.errors import CustodyError
 
-ROUTERS = (reading_routes.router, signing_routes.router, keys_routes.router)
+ROUTERS = tuple(found.router for found in (reading_routes, signing_routes, keys_routes, asking_routes, office_routes))
 
 
 def make_app(room: Room, port: int, entered: Callable[[], None]) -> App:

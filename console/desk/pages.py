@@ -109,6 +109,7 @@ def _environment(chosen: str) -> Environment:
     made.filters["sats"] = lambda amount: f"{amount:,}"
     made.globals["sri"] = _integrity()
     made.globals["said_of"] = lambda code: _said(catalogue.gettext, code)
+    made.globals["stage_of"] = lambda stage: catalogue.gettext(f"stage:{stage.value}").removeprefix("stage:")
     return made
 
 

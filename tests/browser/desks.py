@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from console.channel import Address
 from console.client import Client
@@ -21,11 +21,17 @@ from console.desk.passkeys import open_keys
 from console.desk.room import Room, make_room
 from console.desk.serving import link, serving, take_port
 from console.tls import TlsFiles
+from console.views import WithdrawalView
 from tests.desk import Desk, Ran
 
+if TYPE_CHECKING:
+    from tests.browser.conftest import Team
+
+T = TypeVar("T")
+expect.set_options(timeout=30_000)  # a busy machine is five times slower
 CHROMIUM = "/usr/bin/chromium"
-WAIT_MS = 30_000  # a busy machine is five times slower
-PHONE, SCREEN = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+WAIT_MS = 30_000
+PHONE, SCREEN = ViewportSize(width=390, height=844), ViewportSize(width=1280, height=900)
 AUTHENTICATOR = {
     "protocol": "ctap2",
     "transport": "internal",
@@ -59,10 +65,10 @@ class AtDesk:
         self.page.goto(self.origin + path)
         return self.page
 
-    def enter(self) -> None:
+    def enter(self, title: str = "Queue") -> None:
         """Open the desk by the link that its terminal printed."""
         self.page.goto(link(self.room, self.port))
-        expect(self.page.locator("h1")).to_have_text("Queue")
+        expect(self.page.locator("h1")).to_have_text(title)
 
 
 @contextlib.contextmanager
@@ -127,3 +133,13 @@ def keyturn(organisation: Desk, person: str, *arguments: str, role: str = "opera
     """Run `keyturn` as `person`, in a thread of its own: the browser's driver has a loop in this one."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(lambda: organisation.keyturn(person, *arguments, role=role)).result()
+
+
+def do(person: AtDesk, work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` where this person's desk runs."""
+    return asyncio.run_coroutine_threadsafe(work, person.loop).result(30)
+
+
+def view_of(team: Team, digest: str) -> WithdrawalView:
+    """Return a withdrawal as the coordinator serves it."""
+    return do(team.bob, team.bob.room.client.withdrawal(bytes.fromhex(digest)))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
-from console.views import WithdrawalView
 from custody import webauthn
+from custody.address import address_of
 from tests.browser.conftest import Team
-from tests.browser.desks import AtDesk, keyturn
+from tests.browser.desks import AtDesk, keyturn, view_of
 from tests.fakes.rules import address
 
 pytestmark = pytest.mark.slow
@@ -31,12 +30,6 @@ def approve(person: AtDesk, digest: str) -> None:
     page = person.open(f"/withdrawals/{digest}")
     page.get_by_role("button", name="with passkey").click()
     expect(page.get_by_text("You have voted.")).to_be_visible()
-
-
-def view_of(team: Team, digest: str) -> WithdrawalView:
-    """Return a withdrawal as the coordinator serves it."""
-    room = team.bob.room
-    return asyncio.run_coroutine_threadsafe(room.client.withdrawal(bytes.fromhex(digest)), team.bob.loop).result(30)
 
 
 def test_withdrawal_when_two_approve_by_passkey_at_their_desks_then_is_confirmed(team: Team) -> None:
@@ -88,8 +81,8 @@ def test_page_when_something_changed_since_it_was_read_then_says_what_and_approv
 
 
 def _unfreeze(team: Team) -> None:
-    first = team.office.directory / "unfreeze-1.json"
-    second = team.office.directory / "unfreeze-2.json"
+    number = len(list(team.office.directory.glob("unfreeze-*")))
+    first, second = (team.office.directory / f"unfreeze-{number + step}.json" for step in (1, 2))
     for person, arguments in (
         ("erin", ("sign", "--out", str(first), "--yes")),
         ("frank", ("sign", str(first), "--out", str(second), "--yes")),
@@ -97,3 +90,61 @@ def _unfreeze(team: Team) -> None:
     ):
         ran = keyturn(team.office, person, "unfreeze", *arguments, role="admin")
         assert ran.code == 0, ran.err
+
+
+def test_new_withdrawal_when_asked_for_at_a_desk_then_is_signed_by_its_initiator(team: Team) -> None:
+    """Several payees, the rules' verdict before the signature, the same page as everybody's behind it."""
+    page = team.alice.open("/new")
+    page.get_by_label("Address").fill(address(31))
+    page.get_by_label("Amount in BTC").fill("0.15")
+    page.get_by_role("button", name="One payee more").click()
+    page.get_by_label("Address").nth(1).fill(address(32))
+    page.get_by_label("Amount in BTC").nth(1).fill("0.05")
+    page.get_by_role("button", name="Read it").click()
+    expect(page.locator(".sentence")).to_have_text("alice asks to send 0.20000000 BTC to 2 payees")
+    expect(page.locator("main")).to_contain_text("It would need approvals.")
+    page.get_by_role("button", name="Sign and ask").click()
+
+    expect(page.locator(".stage-name")).to_have_text("approving")
+    expect(page.get_by_text("Signed by alice; checked here")).to_be_visible()
+    expect(page.get_by_text("others approve it")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("payee", "amount", "code"),
+    [("bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq", "1", "ADDRESS_NETWORK"), (address(33), "1,5", "AMOUNT")],
+)
+def test_new_withdrawal_when_a_field_is_wrong_then_says_which_and_keeps_the_others(
+    team: Team, payee: str, amount: str, code: str
+) -> None:
+    """Nothing typed is lost."""
+    page = team.alice.open("/new")
+    page.get_by_label("Address").fill(payee)
+    page.get_by_label("Amount in BTC").fill(amount)
+    page.get_by_role("button", name="Read it").click()
+
+    expect(page.locator("#said code")).to_have_text(code)
+    expect(page.get_by_label("Address")).to_have_value(payee)
+
+
+def test_freeze_when_pressed_at_a_desk_then_stands_on_every_page(team: Team) -> None:
+    """By bob's passkey; lifted by the quorum on their command lines."""
+    page = team.bob.open("/freeze")
+    page.get_by_role("button", name="Freeze everything now").click()
+    try:
+        expect(page.locator("main .frozen")).to_contain_text("bob")
+        expect(team.carol.open("/").locator("#banner")).to_contain_text("FREEZE in force")
+    finally:
+        _unfreeze(team)
+
+
+def test_deposit_address_when_shown_then_is_derived_at_the_desk(team: Team) -> None:
+    """The coordinator only says which place is free."""
+    page = team.bob.open("/wallets")
+    page.get_by_role("button", name="Next deposit address").click()
+    expect(page.locator("h1")).to_have_text("Deposit address")
+    index = int(page.url.rpartition("/")[2])
+    expect(page.locator(".digest code")).to_have_text(
+        address_of(team.office.book.script(0, index).script, team.office.genesis.network)
+    )
+    expect(page.get_by_role("img", name="QR code")).to_be_visible()

@@ -73,6 +73,15 @@
     }
   });
 
+  document.addEventListener("click", (event) => {
+    const holder = document.getElementById(event.target.dataset?.clone || "");
+    if (!holder) return;
+    const copy = holder.lastElementChild.cloneNode(true);
+    for (const field of copy.querySelectorAll("input")) field.value = "";
+    holder.append(copy);
+    copy.querySelector("input").focus();
+  });
+
   if (csrf) {
     let last = 0, waiting = 0;
     const poke = () => { waiting = 0; last = Date.now(); document.body.dispatchEvent(new Event("desk-poke")); };
