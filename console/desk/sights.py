@@ -131,10 +131,16 @@ def place_of(view: WithdrawalView, me: str, *, has_voted: bool) -> Place:
     if view.stage in (Stage.FINAL, Stage.BROADCAST):
         return Place.BROADCAST
     if view.stage in (Stage.RELEASED, Stage.SIGNING):
-        waits_offline = any(row.offline and row.progress in ("asked", "waiting") for row in view.signers)
-        return Place.OFFLINE if waits_offline else Place.SIGNING
+        return Place.OFFLINE if waits_offline(view) else Place.SIGNING
     could = any(me in lack.could for lack in view.missing)
     return Place.YOU if could and not has_voted and view.withdrawal.initiator != me else Place.OTHERS
+
+
+def waits_offline(view: WithdrawalView) -> bool:
+    """Return whether an offline signer is asked, or must sign before others are."""
+    offline = [row for row in view.signers if row.offline]
+    signed = sum(row.progress == "signed" for row in offline)
+    return any(row.progress == "asked" for row in offline) or signed < min(view.decision.min_offline, len(offline))
 
 
 def dots_of(missing: tuple[Missing, ...]) -> tuple[int, int]:
