@@ -48,6 +48,8 @@ def test_withdrawal_when_two_approve_by_passkey_at_their_desks_then_is_confirmed
 
     team.office.mine()
     expect(team.carol.page.locator(".stage-name")).to_have_text("confirmed")
+    team.carol.page.get_by_text("History", exact=True).click()
+    expect(team.carol.page.locator(".history")).to_contain_text("withdrawal.proposed")
 
 
 def test_withdrawal_when_rejected_at_a_desk_then_has_ended_for_all(team: Team) -> None:

@@ -35,6 +35,8 @@ def test_command_when_started_then_prints_a_link_that_opens_once_and_ends_when_t
             assert browser.get(origin).status_code == 200
             without_csrf = {"Sec-Fetch-Site": "same-origin", "Accept": "application/json"}
             assert browser.post(f"{origin}/freeze", headers=without_csrf).json()["code"] == "CSRF"
+            much = browser.post(f"{origin}/new/review", headers=without_csrf, content=bytes(300_000))
+            assert (much.status_code, much.json()["code"]) == (413, "BODY_TOO_LARGE")
         with httpx.Client(headers=FROM_OURSELVES, timeout=30) as another:
             assert another.get(link).status_code == 401
             assert another.get(origin.replace("localhost", "127.0.0.1")).status_code == 421
