@@ -1,7 +1,7 @@
-"""`python3 dev.py bench chain`: coin selection, against itself with more coins and against bdk on the same coins.
+"""`python3 dev.py bench chain`: coin selection with more coins and beside bdk's, and blocks with more wallets.
 
 CPU time of one process, interleaved. The sets are random but seeded; waste is `coordinator.spending.waste_sats` of
-both.
+both. Histories of wallets are measured too.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from functools import partial
 import bdkpython
 
 from benchmarks._measure import Goal, machine, medians, report
-from coordinator.chain.port import ChainCoin
+from coordinator.chain.port import ChainCoin, SeenBlock
 from coordinator.spending import Change, Multisig, OwnCoin, Spending, Terms, choose, waste_sats
+from coordinator.tracked import Place, Tracked
 from custody.psbt import parse
 from custody.scripts import Template
 from custody.transaction import OutPoint, Transaction, TxIn, TxOut
@@ -31,6 +32,9 @@ MOST_COINS = 60  # of one case: bdk is given each as a transaction of its own
 PAYEE = b"\x00\x14" + b"\x07" * 20
 MAX_FEE = Sats(10_000_000)
 SEED = 20_261
+SCRIPTS = 4  # of each wallet: what counts is how many there are in all
+BLOCK_TRANSACTIONS = 2_000
+PAGE = 100
 
 
 def coins_of(amounts: Sequence[int], book: ScriptBook) -> list[tuple[OwnCoin, Transaction]]:
@@ -117,6 +121,71 @@ def chosen_by_bdk(
     return Spending(coins, transaction.outputs, 0 if has_change else None, Sats(fee), VBytes((weight + 3) // 4))
 
 
+def script_of(wallet: int, index: int) -> bytes:
+    """Return a script that stands for one of a wallet's: its bytes are all that is looked at."""
+    return b"\x00\x20" + wallet.to_bytes(16) + index.to_bytes(16)
+
+
+def tracked_of(wallets: int) -> Tracked:
+    """Return the watch of that many wallets, each with the same few scripts and a coin on the first."""
+    tracked = Tracked()
+    for wallet in range(wallets):
+        for index in range(SCRIPTS):
+            tracked.watch(script_of(wallet, index), Place(wallet.to_bytes(32), RECEIVE, index))
+    txin = TxIn(OutPoint(bytes([8]) * 32, 0))
+    outputs = tuple(TxOut(Sats(50_000), script_of(wallet, 0)) for wallet in range(wallets))
+    tracked.connect(SeenBlock(1, b"", b"", (Transaction(2, (txin,), outputs),)))
+    return tracked
+
+
+def full_block(height: int) -> SeenBlock:
+    """Return a block of BLOCK_TRANSACTIONS, one in fifty of which pays wallet 3; the others are strangers'."""
+    found = []
+    for number in range(BLOCK_TRANSACTIONS):
+        txin = TxIn(OutPoint(height.to_bytes(16) + number.to_bytes(16), 0))
+        script = script_of(3, number % SCRIPTS) if number % 50 == 0 else b"\x00\x14" + number.to_bytes(20)
+        found.append(Transaction(2, (txin,), (TxOut(Sats(9_000), script), TxOut(Sats(7_000), PAYEE))))
+    return SeenBlock(height, height.to_bytes(32), (height - 1).to_bytes(32), tuple(found))
+
+
+def blocks_goal() -> Goal:
+    """Measure one block among 20,000 watched wallets over one among 10."""
+    block = full_block(2)
+    for transaction in block.transactions or ():
+        _ = transaction.txid  # hashed once: the same work for both
+
+    def step(tracked: Tracked) -> None:
+        tracked.connect(block)
+        tracked.disconnect()
+
+    jobs = {name: partial(step, tracked_of(count)) for name, count in (("few", 10), ("many", 20_000))}
+    took = medians(jobs, rounds=25, budget_s=20)
+    print(f"one block of {BLOCK_TRANSACTIONS:,} transactions: {took['many'] * 1000:.1f} ms", file=sys.stderr)
+    return Goal("CPU of a block with 20,000 wallets, over with 10", took["many"] / took["few"], "<= 1.3")
+
+
+def history_goal() -> Goal:
+    """Measure balance and newest page of a wallet with 10^5 deposits over one with 10^3."""
+
+    def page(tracked: Tracked) -> None:
+        for _ in range(100):
+            tracked.balance_sats(bytes(32))
+            tracked.history(bytes(32), PAGE)
+
+    jobs = {}
+    for name, count in (("few", FEW), ("many", MANY)):
+        tracked = tracked_of(1)
+        for number in range(count):
+            txin = TxIn(OutPoint(number.to_bytes(32), 1))
+            paid = Transaction(2, (txin,), (TxOut(Sats(9_000), script_of(0, number % SCRIPTS)),))
+            tracked.connect(SeenBlock(number + 2, number.to_bytes(32), b"", (paid,)))
+        jobs[name] = partial(page, tracked)
+    took = medians(jobs, rounds=25, budget_s=20)
+    return Goal(
+        f"balance and history after {MANY:,} deposits, over after {FEW:,}", took["many"] / took["few"], "<= 1.3"
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, and return the exit code: 0 every goal is met, 1 one is missed."""
     parser = argparse.ArgumentParser(prog="bench chain", description=__doc__)
@@ -126,7 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not args.json:
         print(where)
     book = ScriptBook(wallet_of(2, 3, template=Template.WSH))
-    goals = [selection_goal(book), waste_goal(book)]
+    goals = [selection_goal(book), waste_goal(book), blocks_goal(), history_goal()]
     return report("chain", goals, as_json=args.json, where=where)
 
 

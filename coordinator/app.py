@@ -45,6 +45,7 @@ from coordinator.streaming import open_stream
 from coordinator.tiles import Tiles, TileServer
 from coordinator.tls import TlsFiles
 from coordinator.vault_key import VaultKey, VaultPlace
+from coordinator.watching import Watching, watch_for_ever
 from coordinator.witnesses import GrpcWitness
 from custody.audit import Log
 from custody.canonical import Json
@@ -106,6 +107,7 @@ async def run(config: Config, hook: Hook = no_hook) -> int:
         tasks = [asyncio.create_task(work(parts)) for work in (_advance_all, _keep_checkpoints, _govern)]
         tasks.append(asyncio.create_task(take_over_for_ever(parts, dialled)))
         tasks.append(asyncio.create_task(keys.alarm_for_ever(parts)))
+        tasks.append(asyncio.create_task(watch_for_ever(Watching(parts), parts)))
         for collector in _collectors(config):
             stream = await open_stream(parts.store, collector, parts.clock)
             tasks.append(asyncio.create_task(stream.run()))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
+    from console.chain_events import Alarm
     from console.views import Stage, WithdrawalView
     from custody.canonical import Json
 
@@ -38,6 +39,7 @@ class Screen:
     latest: dict[bytes, WithdrawalView] = field(default_factory=dict)
     notices: frozenset[bytes] | None = None
     vouched_at: int = 0
+    next_event: int | None = None
 
     def take(self, view: WithdrawalView) -> bool:
         """Show one view; return whether the watch is over."""
@@ -142,7 +144,64 @@ async def _alarms(screen: Screen) -> None:
     """Follow the money log while watching: what a coordinator would rather not show is in it."""
     while True:
         await _follow_once(screen)
+        await _look_at_chain(screen)
         await asyncio.sleep(FOLLOW_SECONDS)
+
+
+async def _look_at_chain(screen: Screen) -> None:
+    """Alarm on every spend of our coins that nothing released, those of before this watch too."""
+    from console.chain_events import alarms_since
+    from custody.errors import CustodyError
+
+    try:
+        found, screen.next_event = await alarms_since(screen.office.client, screen.next_event)
+    except CustodyError as error:
+        screen.office.output.warn(f"The chain's events cannot be read now: {error}")
+        return
+    for alarm in found:
+        screen.office.output.warn(_alarm_line(alarm))
+
+
+def _alarm_line(alarm: Alarm) -> str:
+    from console.pages import btc, utc
+    from console.plain import plain
+
+    return (
+        f"ALARM: {btc(alarm.sats)} of {plain(alarm.wallet)} spent without a RELEASE, {utc(alarm.at)}: "
+        f"transaction {alarm.txid} in block {alarm.height}. Freeze, and ask whose keys are out."
+    )
+
+
+@app.command()
+def status(context: typer.Context) -> None:
+    """Show how things stand: the money log, freezes, and spends that nothing released. Exit code 3 for such a spend."""
+    connected(context, _status)
+
+
+async def _status(office: Office) -> None:
+    from console.chain_events import alarms_since
+    from console.refusal import refuse
+
+    followed = await office.followed()
+    alarms, _ = await alarms_since(office.client, None)
+    is_fresh, is_frozen = followed.is_fresh(office.now), followed.state.is_frozen(office.now)
+    value: dict[str, Json] = {
+        "money_size": followed.state.size,
+        "vouched_at": followed.vouched_at,
+        "fresh": is_fresh,
+        "frozen": is_frozen,
+        "alarms": [{"txid": a.txid, "wallet": a.wallet, "sats": a.sats, "height": a.height} for a in alarms],
+    }
+    office.output.done(
+        value,
+        f"money log  {followed.state.size} entries, {'fresh' if is_fresh else 'STALE: no fresh word of witnesses'}",
+        f"freeze     {'IN FORCE' if is_frozen else 'none'}",
+        f"chain      {f'{len(alarms)} ALARMS' if alarms else 'no spend without a RELEASE, says the coordinator'}",
+    )
+    for alarm in alarms:
+        office.output.warn(_alarm_line(alarm))
+    if alarms:
+        refuse("SPENT_UNRELEASED", "no spend without a RELEASE", str(len(alarms)))
 
 
 async def _follow_once(screen: Screen) -> None:
