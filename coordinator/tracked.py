@@ -171,12 +171,13 @@ class Tracked:
 
     def _made(self, transaction: Transaction, height: int) -> tuple[OurCoin, ...]:
         scripts = self._scripts
-        found = []
-        for vout, output in enumerate(transaction.outputs):
-            place = scripts.get(output.script)
-            if place is not None:
-                found.append(OurCoin(OutPoint(transaction.txid, vout), output.amount, place, height))
-        return tuple(found)
+        ours = [at for at, output in enumerate(transaction.outputs) if output.script in scripts]
+        if not ours:
+            return ()
+        txid, outputs = transaction.txid, transaction.outputs  # hashed once, and only where something is ours
+        return tuple(
+            OurCoin(OutPoint(txid, at), outputs[at].amount, scripts[outputs[at].script], height) for at in ours
+        )
 
     def _take(self, transaction: Transaction) -> tuple[OurCoin, ...]:
         spent = tuple(self._coins[i.outpoint] for i in transaction.inputs if i.outpoint in self._coins)

@@ -66,6 +66,13 @@ def test_small_withdrawal_from_propose_to_confirmed(office: Desk) -> None:
     assert len(shown["words"].split()) == 12
 
 
+def test_status_when_all_was_released_then_exits_0(office: Desk) -> None:
+    """The log is fresh, nothing is frozen, and the coordinator's watch saw no spend without a RELEASE."""
+    ran = office.keyturn("alice", "status", "-o", "json")
+    assert ran.code == 0, ran.err + ran.out
+    assert (ran.code, ran.json["fresh"], ran.json["frozen"], ran.json["alarms"]) == (0, True, False, [])
+
+
 def test_propose_without_a_yes_sends_nothing(office: Desk) -> None:
     """An end of input is no."""
     ran = office.keyturn("alice", "propose", "--to", f"{address(EXCHANGE)}=31000", "--id", "unsaid")
