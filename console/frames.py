@@ -104,7 +104,7 @@ def show(frames: Frames, version: int) -> None:
             lines = "\r\n".join(pictures.terminal(text, version))
             sys.stdout.write(f"{_HOME}{lines}\r\nframe {number}, {frames.count} are needed; any key ends")
             sys.stdout.flush()
-            if select.select([keys], [], [], sizes.FRAME_MILLISECONDS / 1000)[0]:
+            if _is_readable(keys, sizes.FRAME_MILLISECONDS / 1000):
                 os.read(keys, 64)
                 return
     finally:
@@ -153,7 +153,7 @@ def capture(command: str, kind: ParcelKind) -> bytes:
 def _chunks(camera: subprocess.Popen[bytes]) -> Iterator[bytes]:
     assert camera.stdout is not None  # noqa: S101 - asked for with PIPE
     pipe = camera.stdout.fileno()
-    while select.select([pipe], [], [], CAPTURE_SECONDS)[0]:
+    while _is_readable(pipe, CAPTURE_SECONDS):
         chunk = os.read(pipe, _CHUNK_BYTES)
         if not chunk:
             return
@@ -172,3 +172,10 @@ def _content(parcel: Parcel, kind: ParcelKind) -> bytes:
     if parcel.kind is not kind:
         raise MalformedError("PARCEL_KIND", f"expected a {kind.value}, found a {parcel.kind.value}")
     return parcel.content
+
+
+def _is_readable(handle: int, seconds: float) -> bool:
+    """Return whether there is something to read, or an end, before `seconds` are over."""
+    poll = select.poll()  # select() knows no handle above 1,023
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(seconds * 1_000))

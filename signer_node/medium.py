@@ -157,11 +157,18 @@ def _pictures_in(folder: Path) -> Iterator[bytes]:
 def _chunks(camera: subprocess.Popen[bytes]) -> Iterator[bytes]:
     assert camera.stdout is not None  # noqa: S101  # asked for with PIPE
     pipe = camera.stdout.fileno()
-    while select.select([pipe], [], [], CAPTURE_SECONDS)[0]:
+    while is_readable(pipe, CAPTURE_SECONDS):
         chunk = os.read(pipe, _CHUNK_BYTES)
         if not chunk:
             return
         yield chunk
+
+
+def is_readable(handle: int, seconds: float) -> bool:
+    """Return whether there is something to read, or an end, before `seconds` are over."""
+    poll = select.poll()  # select() knows no handle above 1,023
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(seconds * 1_000))
 
 
 def _document(parcel: Parcel) -> bytes:

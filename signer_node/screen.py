@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import sys
 import termios
 import tty
@@ -17,6 +16,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from custody.frames import FrameKind, Parcel, ParcelKind, frames_of, sizes
+from signer_node.medium import is_readable
 from signer_node.reading import MAX_WRONG, Key, Reading, Verdict, keys_of, pressed, shown
 from signer_node.review import Page
 
@@ -105,7 +105,7 @@ class Screen:
 
     def _keys(self, seconds: float) -> tuple[Key | str, ...]:
         handle = sys.stdin.fileno()
-        if not select.select([handle], [], [], seconds)[0]:
+        if not is_readable(handle, seconds):
             return ()
         raw = os.read(handle, 64)
         if _INTERRUPT in raw:

@@ -302,13 +302,13 @@ def test_atk_091_document_that_was_taken_back_stays_dead_when_it_is_logged_again
 
 def test_atk_075_wallet_that_a_coordinator_adds_is_signed_for_by_no_node() -> None:
     """Its own keys in a "later wallet", with whatever signatures it can make: no follower takes it in."""
-    world = World(GENESIS)
     for signed in (
         later_wallet(GENESIS, "mallory"),
         later_wallet(GENESIS, "erin", "erin", "erin"),
         later_wallet(GENESIS, unsigned=("cold",)),
         later_wallet(GENESIS, nodes=("alpha", "beta", "mallory"), threshold=2),
     ):
+        world = World(GENESIS)
         log_document(world, signed)
 
-    assert [wallet.name for wallet in world.state().genesis.wallets] == ["treasury"]
+        assert [wallet.name for wallet in world.state().genesis.wallets] == ["treasury"]

@@ -69,7 +69,7 @@ class Session:
 
     def _read(self) -> bool:
         """Take in what there is; return whether more can come."""
-        if not select.select([self._handle], [], [], PATIENCE_SECONDS)[0]:
+        if not is_readable(self._handle, PATIENCE_SECONDS):
             raise AssertionError(f"expected the program to write or end:\n{self.vt.text}")
         try:
             raw = os.read(self._handle, 65_536)
@@ -79,6 +79,13 @@ class Session:
         self.written += text
         self.vt.feed(text)
         return bool(raw)
+
+
+def is_readable(handle: int, seconds: float) -> bool:
+    """Return whether there is something to read, or an end, before `seconds` are over."""
+    poll = select.poll()  # select() knows no handle above 1,023
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(seconds * 1_000))
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import re
-import select
 import subprocess
 import sys
 import termios
@@ -19,6 +18,7 @@ import pytest
 from custody.genesis import read_key_record
 from custody.statements import Signed
 from signer_node.terminal import CLEAR
+from tests.fakes.terminals import is_readable
 
 PATIENCE_S = 120  # other work makes the machine slow; what is waited for comes in a second
 PASSPHRASE = "a passphrase of the key file"
@@ -38,7 +38,7 @@ class Screen:
         """Return what was written up to and with `words`, behind what was waited for before."""
         deadline = time.monotonic() + PATIENCE_S
         while (at := self.text.find(words, self.seen)) < 0:
-            ready, _, _ = select.select([self.handle], [], [], max(0, deadline - time.monotonic()))
+            ready = is_readable(self.handle, max(0, deadline - time.monotonic()))
             assert ready, f"waited for {words!r}, found {self.text[self.seen :]!r}"
             try:
                 self.text += os.read(self.handle, 65_536).decode()
