@@ -6,7 +6,7 @@ wallets and scripts are watched: everything is found by script or by outpoint.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -186,14 +186,18 @@ class Tracked:
         return spent
 
     def _write(self, one: OurTransaction) -> None:
+        txid, input_count = one.transaction.txid, len(one.transaction.inputs)
         outputs_sats = sum(output.amount for output in one.transaction.outputs)
+        spent, received = Counter[bytes](), Counter[bytes]()
+        for coin in one.spent:
+            spent[coin.place.wallet_id] += coin.sats
+        for coin in one.made:
+            received[coin.place.wallet_id] += coin.sats
+        is_alone = len(one.spent) == input_count and len(spent) == 1  # else another payer bears some of the fee
         for wallet_id in _wallets(one):
-            spent = [coin.sats for coin in one.spent if coin.place.wallet_id == wallet_id]
-            received = sum(coin.sats for coin in one.made if coin.place.wallet_id == wallet_id)
-            is_alone = len(spent) == len(one.transaction.inputs)
-            balance = self.balance_sats(wallet_id) + received - sum(spent)
-            fee = sum(spent) - outputs_sats if is_alone else 0
-            line = Line(one.height, one.transaction.txid, received, sum(spent), fee, balance)
+            balance = self.balance_sats(wallet_id) + received[wallet_id] - spent[wallet_id]
+            fee = spent[wallet_id] - outputs_sats if is_alone and wallet_id in spent else 0
+            line = Line(one.height, txid, received[wallet_id], spent[wallet_id], fee, balance)
             self._lines.setdefault(wallet_id, []).append(line)
 
     def _use(self, place: Place) -> None:
