@@ -12,11 +12,14 @@ import argparse
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import embit
 
 from custody.errors import UnavailableError
 from signer_node.engine.version import VERSION
@@ -27,6 +30,7 @@ ENGINE_TYPE = "keyturn"  # the plugin's name in the server's catalogue, and so t
 COMMAND = "keyturn-engine"
 SOURCES = ("custody/**/*.py", "signer_node/**/*.py", "deploy/locks/engine.txt", "deploy/engine.py")
 UNUSED = ("tkinter", "unittest", "pydoc", "doctest", "setuptools", "distutils", "lib2to3", "sqlite3", "xmlrpc")
+EMBIT_LIBRARIES = "embit/util/prebuilt"
 BUILD_TIMEOUT_S = 600
 
 STANZA = """\
@@ -107,7 +111,7 @@ def _run_pyinstaller(work: Path) -> None:
     command = [sys.executable, "-m", "PyInstaller", "--onefile", "--strip", "--noconfirm", "--log-level", "ERROR"]
     command += ["--name", COMMAND, "--paths", str(ROOT), "--distpath", str(work / "dist")]
     command += ["--workpath", str(work / "work"), "--specpath", str(work)]
-    command += ["--collect-all", "coincurve", "--collect-data", "embit"]  # both load native code by path
+    command += ["--collect-all", "coincurve", "--add-data", f"{native_embit()}:{EMBIT_LIBRARIES}"]  # loaded by path
     command += [part for name in UNUSED for part in ("--exclude-module", name)]
     fixed = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": "1700000000"}  # the same tree gives the same file
     environment = {**os.environ, **fixed, "PYTHONPATH": str(ROOT), "PYINSTALLER_CONFIG_DIR": str(work / "config")}
@@ -127,6 +131,19 @@ def _run_pyinstaller(work: Path) -> None:
     if ran.returncode != 0 or not (work / "dist" / COMMAND).exists():
         last = (ran.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise UnavailableError("ENGINE_FILE", last[:300])
+
+
+def native_embit() -> Path:
+    """Return the libsecp256k1 that embit brings for this machine; without it, embit takes whatever the system has.
+
+    Raises:
+        UnavailableError: ENGINE_FILE: it brings none.
+    """
+    name = f"libsecp256k1_{platform.system().lower()}_{platform.machine().lower()}.so"
+    found = Path(embit.__file__).parents[1] / EMBIT_LIBRARIES / name
+    if not found.is_file():
+        raise UnavailableError("ENGINE_FILE", f"expected embit's {name}")
+    return found
 
 
 def sources_digest() -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 import dev
 from deploy.ca import make_ca
-from deploy.engine import COMMAND, one_file
+from deploy.engine import COMMAND, EMBIT_LIBRARIES, native_embit, one_file
 from deploy.openbao import Server, start
 from signer_node.backends import make_key, open_backend
 from signer_node.backends.port import State
@@ -46,6 +48,19 @@ def test_one_file_when_registered_then_makes_a_key_and_survives_its_own_death(se
 
     assert born == again
     assert not set(killed) & set(engine_pids(server))
+
+
+def test_one_file_brings_the_curve_of_both_libraries_with_it(server: Server) -> None:
+    """On a machine where nobody installed libsecp256k1, embit's own is the second opinion; it is found by path."""
+    listing = subprocess.run(
+        [sys.executable, "-m", "PyInstaller.utils.cliutils.archive_viewer", "--list", str(one_file(lambda line: None))],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert str(Path(EMBIT_LIBRARIES) / native_embit().name) in listing
+    assert "_libsecp256k1" in listing  # coincurve's
 
 
 def test_one_file_when_its_loader_or_its_server_ends_then_ends_too_and_leaves_nothing_for_long(server: Server) -> None:
