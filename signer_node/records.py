@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import weakref
 import zlib
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class RecordFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._let_go = weakref.finalize(self, os.close, self._file)  # of one that nobody closed, too
         _sync_directory(path.parent)
         self.records, whole = _read_all(path.read_bytes(), path)
         os.ftruncate(self._file, whole)
@@ -53,8 +55,8 @@ class RecordFile:
         self.records = (*self.records, payload)
 
     def close(self) -> None:
-        """Give the file back."""
-        os.close(self._file)
+        """Give the file back. Idempotent."""
+        self._let_go()
 
 
 def read_records(path: Path) -> tuple[bytes, ...]:
