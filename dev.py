@@ -40,6 +40,7 @@ BASELINE = "tests/protos/baseline.binpb"
 OLDEST_PYTHON = (3, 11)  # what Debian 12 has; the locks are resolved from here upwards
 # dev first: it pins the others
 LOCK_SETS = ("dev", "build", "offline", "engine", "signer", "coordinator", "console", "demo")
+SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile"]  # every test: on two cores, a file and its servers on one of them
 APART = ("hwi",)  # locked without regard to the others
 SUPERSETS = {"demo": ("demo", "dev"), "dev": ("dev",)}  # what may stand in for a set that is wanted
 # program -> Debian package: what tests run and no lock can hold
@@ -190,7 +191,7 @@ def test(arguments: argparse.Namespace) -> int:
     python = ensure("dev")
     ensure("hwi", HWI_VENV)
     ensure_system_parts({**SYSTEM_PARTS, **SYSTEM_LIBRARIES, **ENGINE_PARTS})
-    return become(python, "pytest", arguments.rest)
+    return become(python, "pytest", arguments.rest or SIDE_BY_SIDE)
 
 
 def bench(arguments: argparse.Namespace) -> int:
