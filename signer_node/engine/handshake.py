@@ -109,10 +109,18 @@ def end_with_parent(parent: int) -> None:
 def _remove_if_dead(found: Path, pid: str) -> None:
     try:
         ours = found.lstat().st_uid == os.geteuid() and not found.is_symlink()
-        if ours and pid.isdigit() and not Path("/proc", pid).exists():
+        if ours and pid.isdigit() and not _runs(pid):
             shutil.rmtree(found, ignore_errors=True)
     except FileNotFoundError:
         return  # another plugin that starts now was quicker
+
+
+def _runs(pid: str) -> bool:
+    """Return whether a process runs; one that ended and whose parent has not asked for it yet does not."""
+    try:
+        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _own_certificate(now: datetime) -> tuple[bytes, bytes]:

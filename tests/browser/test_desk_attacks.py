@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 from console.desk.passkeys import b64, unb64
 from custody.approval import Approval, Decision
 from custody.canonical import encode
-from custody.errors import Refused
+from custody.errors import NotFoundError, Refused
 from custody.people import Ballot, check_approval
 from custody.statements import Endorsement, Kind, Signed
 from custody.webauthn import Assertion
@@ -91,6 +91,11 @@ def verdicts(team: Team, digest: str, said: Approval, *endorsements: Endorsement
 def settled_rules(team: Team) -> None:
     """Let the online nodes follow the log up to the rules that list the passkeys."""
     team.office.settle()
+    for name in ("alpha", "beta"):
+        node = team.office.organisation.nodes[name]
+        with contextlib.suppress(NotFoundError):  # it has them all
+            page = do(team.bob, team.bob.room.client.export_delta(name, node.state.size))
+            team.office.do(node.take_delta(page.document))
 
 
 def test_assertion_when_a_page_showed_one_withdrawal_and_asked_for_another_then_no_signer_counts_it_as_seen(

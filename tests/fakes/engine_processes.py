@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from deploy.openbao import Server
@@ -33,8 +34,13 @@ def signal_engines(server: Server, number: signal.Signals) -> list[int]:
 
 def wait_until_gone(pids: list[int]) -> bool:
     """Return whether all of `pids` end within `WAIT_S`."""
+    return wait_until(lambda: not any(_runs(pid) for pid in pids))
+
+
+def wait_until(holds: Callable[[], bool]) -> bool:
+    """Return whether `holds` comes true within `WAIT_S`."""
     deadline = time.monotonic() + WAIT_S
-    while any(_runs(pid) for pid in pids):
+    while not holds():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)

@@ -31,7 +31,7 @@ from signer_node.backends.port import Backend, BackendRefused, State
 from signer_node.breath import breath_to_sign
 from signer_node.followed import Followed, followed_since
 from tests.fakes.engine_file import engine_script
-from tests.fakes.engine_processes import engine_pids, signal_engines, wait_until_gone
+from tests.fakes.engine_processes import engine_pids, signal_engines, wait_until, wait_until_gone
 from tests.fakes.today import Today, arrived, genesis_of_today
 from tests.fakes.vault_nodes import VaultNode, roles
 from tests.world import bitcoin_seed
@@ -306,9 +306,13 @@ def test_plugin_when_the_server_was_killed_ends_by_itself(tmp_path: Path) -> Non
 
         server.restart()
         assert len(engine_pids(server)) == 1
-        assert not [path for pid in running for path in Path(tempfile.gettempdir()).glob(f"vp{pid}-*")]
+        assert wait_until(lambda: not any(_socket_directories(running)))  # the new one clears before it answers
     finally:
         server.stop()
+
+
+def _socket_directories(pids: list[int]) -> list[Path]:
+    return [path for pid in pids for path in Path(tempfile.gettempdir()).glob(f"vp{pid}-*")]
 
 
 class root_of:  # noqa: N801 - reads as the function that it is

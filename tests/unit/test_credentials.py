@@ -307,8 +307,8 @@ def test_possession_of_an_ssh_key_is_proven_by_that_key_alone(made_by: str) -> N
             read_possession(signed, bytes(32))
 
 
-def test_possession_of_a_passkey_is_not_taken_from_a_file() -> None:
-    """A passkey is enrolled where its owner's desk sees it."""
+def test_possession_of_a_passkey_without_its_desk_is_refused() -> None:
+    """A passkey is enrolled where its owner's desk sees it, and with that desk's key."""
     raw = encode(Possession(bytes(32), "eve", webauthn.EDDSA, bytes(32)).to_json())
-    with pytest.raises(MalformedError, match="POSSESSION_ALGORITHM"):
+    with pytest.raises(MalformedError, match=r"FIELD_HEX: possession.desk_key"):
         read_possession(Signed(Kind.POSSESSION, raw, ()), bytes(32))
