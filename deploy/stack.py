@@ -255,15 +255,15 @@ def _build(stack: Stack, now: int) -> None:
 
 
 def _start_vaults(stack: Stack) -> None:
-    def start(node: str) -> tuple[str, Server]:
+    def start(node: str) -> None:  # each is the stack's at once: where another fails to start, this one is stopped
         kind = stack.nodes[node]
         roles = roles_of(node, kind)
         engine = engine_file(stack.say) if kind == "engine" else None
-        return node, openbao.start(stack.directory / "vaults" / node, stack.ca, roles=roles, engine=engine)
+        stack.vaults[node] = openbao.start(stack.directory / "vaults" / node, stack.ca, roles=roles, engine=engine)
 
     (stack.directory / "vaults").mkdir()
     with ThreadPoolExecutor() as pool:
-        stack.vaults.update(pool.map(start, [node for node, kind in stack.nodes.items() if kind not in IN_FILE]))
+        list(pool.map(start, [node for node, kind in stack.nodes.items() if kind not in IN_FILE]))
 
 
 def _write_configs(stack: Stack) -> None:

@@ -10,15 +10,16 @@ import base64
 import itertools
 import json
 from collections.abc import Callable, Sequence
-from decimal import ROUND_CEILING, Decimal, DecimalException
+from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from coordinator.chain.answers import warily, wire
 from coordinator.chain.http_source import Answer, HttpSource
 from coordinator.chain.outside import Place, RawBlock, Unspent
 from coordinator.chain.port import Tip
 from coordinator.chain.rejections import rejection
-from custody.errors import MalformedError, Refused, UnavailableError
+from custody.errors import Refused, UnavailableError
 from custody.transaction import OutPoint, parse_transaction
 from custody.units import SATS_PER_BTC
 from custody.wallet import descriptor_checksum
@@ -29,7 +30,7 @@ _NOT_FOUND, _NO_WALLET, _WALLET_THERE, _WALLET_LOADED = -5, -18, -4, -35
 _MISC, _NO_SUCH_HEIGHT = -1, -8
 _TX_ERRORS = frozenset((-22, -25, -26, -27))
 _TARGET_BLOCKS = 2
-_T = TypeVar("_T")
+_warily = warily("Core's")
 
 
 class CoreError(UnavailableError):
@@ -62,20 +63,24 @@ class CoreSource:
         """See `Source.close`."""
         await self._http.close()
 
+    @_warily
     async def genesis_hash(self) -> str:
         """See `Source.genesis_hash`."""
         return str(await self._call("getblockhash", [0]))
 
+    @_warily
     async def tip(self) -> Tip:
         """See `Source.tip`."""
         info = await self._call("getblockchaininfo", [])
-        return _read(lambda: Tip(int(info["blocks"]), _wire(info["bestblockhash"]), int(info["mediantime"])))
+        return Tip(int(info["blocks"]), wire(info["bestblockhash"]), int(info["mediantime"]))
 
+    @_warily
     async def lag_blocks(self) -> int | None:
         """See `Source.lag_blocks`."""
         info = await self._call("getblockchaininfo", [])
-        return _read(lambda: max(0, int(info["headers"]) - int(info["blocks"])))
+        return max(0, int(info["headers"]) - int(info["blocks"]))
 
+    @_warily
     async def unspent(self, scripts: Sequence[bytes]) -> tuple[Unspent, ...]:
         """See `Source.unspent`."""
         await self._watch(scripts)
@@ -85,20 +90,22 @@ class CoreSource:
         def read(one: Any) -> Unspent:
             depth = int(one["confirmations"])
             sats = int(one["amount"] * SATS_PER_BTC)
-            outpoint = OutPoint(_wire(one["txid"]), int(one["vout"]))
+            outpoint = OutPoint(wire(one["txid"]), int(one["vout"]))
             return Unspent(outpoint, sats, bytes.fromhex(one["scriptPubKey"]), height - depth + 1 if depth > 0 else 0)
 
-        return _read(lambda: tuple(read(one) for one in found))
+        return tuple(read(one) for one in found)
 
+    @_warily
     async def transaction(self, txid: bytes) -> bytes | None:
         """See `Source.transaction`."""
         shown = txid[::-1].hex()
         found = await self._wallet_transaction(shown)
         if found is None:
             raw = await self._call_or_none("getrawtransaction", [shown])
-            return None if raw is None else _read(lambda: bytes.fromhex(raw))
-        return _read(lambda: bytes.fromhex(found["hex"]))
+            return None if raw is None else bytes.fromhex(raw)
+        return bytes.fromhex(found["hex"])
 
+    @_warily
     async def place(self, txid: bytes) -> Place | None:
         """See `Source.place`. A transaction that conflicts with the chain is known to the wallet and nowhere else."""
         shown = txid[::-1].hex()
@@ -111,22 +118,24 @@ class CoreSource:
         if found is None:
             return None
         if int(found.get("confirmations", 0)) > 0:
-            return _read(lambda: Place(txid, int(found["blockheight"])))
+            return Place(txid, int(found["blockheight"]))
         waits = await self._call_or_none("getmempoolentry", [shown])
         return None if waits is None else Place(txid, None)
 
+    @_warily
     async def spender(self, outpoint: OutPoint) -> Place | None:
         """See `Source.spender`. Known for coins that the wallet watches, and for what waits in the mempool."""
         named = {"txid": outpoint.txid[::-1].hex(), "vout": outpoint.vout}
         (found,) = await self._call("gettxspendingprevout", [[named]])
         if "spendingtxid" in found:
-            return _read(lambda: Place(_wire(found["spendingtxid"]), None))
+            return Place(wire(found["spendingtxid"]), None)
         if await self._call("gettxout", [named["txid"], outpoint.vout, False]) is not None:
             return None
         await self._look_for_spenders()
         spender = self._spenders.get(outpoint)
         return None if spender is None else await self.place(spender)
 
+    @_warily
     async def block(self, height: int) -> RawBlock | None:
         """See `Source.block`. Of what a pruned node has thrown away, its header."""
         try:
@@ -136,15 +145,16 @@ class CoreSource:
                 return None
             raise
         said = await self._call("getblockheader", [name, False])
-        header = _read(lambda: bytes.fromhex(said))
+        header = bytes.fromhex(said)
         try:
             whole = await self._call("getblock", [name, 0])
         except CoreError as error:
             if error.number == _MISC:  # "Block not available (pruned data)"
                 return RawBlock(header, None)
             raise
-        return RawBlock(header, _read(lambda: bytes.fromhex(whole)))
+        return RawBlock(header, bytes.fromhex(whole))
 
+    @_warily
     async def history(self, scripts: Sequence[bytes]) -> tuple[Place, ...]:
         """See `Source.history`: what the wallet has, of all scripts that it watches."""
         await self._watch(scripts)
@@ -152,13 +162,14 @@ class CoreSource:
 
         def read(one: Any) -> tuple[bytes, int | None]:
             depth = int(one["confirmations"])
-            return _wire(one["txid"]), int(one["blockheight"]) if depth > 0 else None if depth == 0 else -1
+            return wire(one["txid"]), int(one["blockheight"]) if depth > 0 else None if depth == 0 else -1
 
-        heights = _read(lambda: dict(read(one) for one in found["transactions"]))
+        heights = dict(read(one) for one in found["transactions"])
         placed = [Place(txid, height) for txid, height in heights.items() if height is not None and height >= 0]
         waits = [await self.place(txid) for txid, height in heights.items() if height is None]
         return (*placed, *(place for place in waits if place is not None))
 
+    @_warily
     async def send(self, raw: bytes) -> Refused | None:
         """See `Source.send`."""
         try:
@@ -169,11 +180,12 @@ class CoreSource:
             raise
         return None
 
+    @_warily
     async def fee_rate_sat_vb(self) -> int:
         """See `Source.fee_rate_sat_vb`. A node that has seen too little to estimate says 1."""
         found = await self._call("estimatesmartfee", [_TARGET_BLOCKS])
         rate = found.get("feerate")
-        per_kvb = Decimal(0) if rate is None else _read(lambda: Decimal(rate) * SATS_PER_BTC)
+        per_kvb = Decimal(0) if rate is None else Decimal(rate) * SATS_PER_BTC
         return max(1, int((per_kvb / 1_000).to_integral_value(ROUND_CEILING)))
 
     async def _watch(self, scripts: Sequence[bytes]) -> None:
@@ -184,7 +196,7 @@ class CoreSource:
             batch = new[at : at + IMPORT_BATCH]
             requests = [{"desc": _raw_descriptor(script), "timestamp": self._born_at} for script in batch]
             answers = await self._of_wallet("importdescriptors", [requests])
-            if not all(_read(lambda: [one["success"] for one in answers])):  # noqa: B023  # called at once
+            if not all(one["success"] for one in answers):
                 raise UnavailableError("CHAIN_IMPORT", "expected Core to watch every script")
             self._watched.update(batch)
             self._seen_block = ""
@@ -199,9 +211,8 @@ class CoreSource:
             except CoreError as error:
                 if error.number not in (_NO_WALLET, _WALLET_LOADED, _WALLET_THERE):
                     raise
-                if (
-                    error.number == _NO_WALLET
-                ):  # name, disable_private_keys, blank, passphrase, avoid_reuse, descriptors
+                if error.number == _NO_WALLET:
+                    # name, disable_private_keys, blank, passphrase, avoid_reuse, descriptors
                     await self._call("createwallet", [self._wallet, True, True, "", False, True])
         self._is_open = True
 
@@ -209,14 +220,11 @@ class CoreSource:
         """Note what the wallet's transactions spend, those that are new since the last look."""
         await self._open()
         found = await self._of_wallet("listsinceblock", [self._seen_block] if self._seen_block else [])
-        for shown in _read(lambda: {str(one["txid"]) for one in found["transactions"]}):
+        for shown in {str(one["txid"]) for one in found["transactions"]}:
             known = await self._wallet_transaction(shown)
             if known is None:
                 continue
-            try:
-                transaction = parse_transaction(_read(lambda: bytes.fromhex(known["hex"])))  # noqa: B023
-            except MalformedError as error:
-                raise UnavailableError("CHAIN_ANSWER", "expected a transaction") from error
+            transaction = parse_transaction(bytes.fromhex(known["hex"]))
             if int(known.get("confirmations", 0)) > 0:
                 for txin in transaction.inputs:
                     self._spenders[txin.outpoint] = transaction.txid
@@ -268,25 +276,10 @@ def _result(answer: Answer) -> Any:
     except (ValueError, RecursionError, KeyError, TypeError) as failure:
         raise UnavailableError("CHAIN_ANSWER", "expected JSON-RPC") from failure
     if error is not None:
-        raise _read(lambda: CoreError(int(error["code"]), str(error["message"])))
+        raise CoreError(int(error["code"]), str(error["message"]))
     return result
 
 
 def _raw_descriptor(script: bytes) -> str:
     body = f"raw({script.hex()})"
     return f"{body}#{descriptor_checksum(body)}"
-
-
-def _read(make: Callable[[], _T]) -> _T:
-    """Return what `make` reads out of an answer; whatever does not fit makes the whole answer unusable."""
-    try:
-        return make()
-    except (KeyError, TypeError, ValueError, OverflowError, DecimalException) as error:
-        raise UnavailableError("CHAIN_ANSWER", f"expected Core's fields, found {type(error).__name__}") from error
-
-
-def _wire(text: str) -> bytes:
-    found = bytes.fromhex(text)
-    if len(found) != 32:
-        raise ValueError("hash")
-    return found[::-1]

@@ -14,13 +14,15 @@ import itertools
 import json
 import math
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from python_socks import ProxyError
 from python_socks.async_.asyncio import Proxy
 
+from coordinator.chain.answers import warily, wire
 from coordinator.chain.outside import Place, RawBlock, Unspent
 from coordinator.chain.port import Tip
 from coordinator.chain.rejections import rejection
@@ -33,7 +35,7 @@ MAX_TRANSACTIONS = 10_000  # of one script: whoever spams an address slows down 
 MEDIAN_SPAN = 11  # BIP-113
 HEADER_BYTES = 80
 _TARGET_BLOCKS = 2
-_T = TypeVar("_T")
+_warily = warily("Electrum's")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +66,20 @@ class ElectrumSource:
         """See `Source.close`."""
         self._drop(UnavailableError("CHAIN_CLOSED", "expected an open connection, found it closed"))
 
+    @_warily
     async def genesis_hash(self) -> str:
         """See `Source.genesis_hash`."""
         found = await self._call("blockchain.block.header", [0])
-        return hash256(_read(lambda: bytes.fromhex(found)))[::-1].hex()
+        return hash256(bytes.fromhex(found))[::-1].hex()
 
+    @_warily
     async def tip(self) -> Tip:
         """See `Source.tip`."""
         found = await self._call("blockchain.headers.subscribe", [])
-        height = _read(lambda: int(found["height"]))
+        height = int(found["height"])
         first = max(0, height - MEDIAN_SPAN + 1)
         said = await self._call("blockchain.block.headers", [first, height - first + 1])
-        raw = _read(lambda: bytes.fromhex(said["hex"]))
+        raw = bytes.fromhex(said["hex"])
         headers = [raw[at : at + HEADER_BYTES] for at in range(0, len(raw), HEADER_BYTES)]
         if len(headers) != height - first + 1 or len(raw) % HEADER_BYTES:
             raise UnavailableError("CHAIN_ANSWER", "expected the headers that were asked for")
@@ -86,6 +90,7 @@ class ElectrumSource:
         """See `Source.lag_blocks`: no word for it in this interface."""
         return None
 
+    @_warily
     async def unspent(self, scripts: Sequence[bytes]) -> tuple[Unspent, ...]:
         """See `Source.unspent`."""
         pages = await asyncio.gather(*(self._unspent(script) for script in scripts))
@@ -95,28 +100,27 @@ class ElectrumSource:
         found = await self._call("blockchain.scripthash.listunspent", [_name(script)])
 
         def read(one: Any) -> Unspent:
-            outpoint = OutPoint(_wire(one["tx_hash"]), int(one["tx_pos"]))
+            outpoint = OutPoint(wire(one["tx_hash"]), int(one["tx_pos"]))
             return Unspent(outpoint, int(one["value"]), script, max(0, int(one["height"])))
 
-        return _read(lambda: [read(one) for one in found])
+        return [read(one) for one in found]
 
+    @_warily
     async def transaction(self, txid: bytes) -> bytes | None:
         """See `Source.transaction`."""
         try:
             found = await self._call("blockchain.transaction.get", [txid[::-1].hex()])
         except _ServerError:
             return None  # servers have no common word for a transaction that is not there
-        return _read(lambda: bytes.fromhex(found))
+        return bytes.fromhex(found)
 
+    @_warily
     async def place(self, txid: bytes) -> Place | None:
         """See `Source.place`. Found by the history of one of its outputs."""
         raw = await self.transaction(txid)
         if raw is None:
             return None
-        try:
-            transaction = parse_transaction(raw)
-        except MalformedError as error:
-            raise UnavailableError("CHAIN_ANSWER", "expected a transaction") from error
+        transaction = parse_transaction(raw)
         script = next((output.script for output in transaction.outputs if output.script[:1] != b"\x6a"), b"")
         if transaction.txid != txid or not script:
             return None
@@ -127,13 +131,11 @@ class ElectrumSource:
             raise UnavailableError("CHAIN_PROOF", f"expected a proof of {txid[::-1].hex()} in block {height}")
         return Place(txid, height if height > 0 else None)
 
+    @_warily
     async def spender(self, outpoint: OutPoint) -> Place | None:
         """See `Source.spender`. Found in the history of the script that is spent."""
         raw = await self.transaction(outpoint.txid)
-        try:
-            outputs = () if raw is None else parse_transaction(raw).outputs
-        except MalformedError as error:
-            raise UnavailableError("CHAIN_ANSWER", "expected a transaction") from error
+        outputs = () if raw is None else parse_transaction(raw).outputs
         if outpoint.vout >= len(outputs):
             return None
         for txid, height in (await self._history(outputs[outpoint.vout].script)).items():
@@ -142,22 +144,25 @@ class ElectrumSource:
                 return Place(txid, height if height > 0 else None)
         return None
 
+    @_warily
     async def block(self, height: int) -> RawBlock | None:
         """See `Source.block`: its header, for this protocol has no blocks."""
         try:
             found = await self._call("blockchain.block.header", [height])
         except _ServerError:
             return None  # servers have no common word for a block that is not there
-        header = _read(lambda: bytes.fromhex(found))
+        header = bytes.fromhex(found)
         if len(header) != HEADER_BYTES:
             raise UnavailableError("CHAIN_ANSWER", "expected a header")
         return RawBlock(header, None)
 
+    @_warily
     async def history(self, scripts: Sequence[bytes]) -> tuple[Place, ...]:
         """See `Source.history`."""
         pages = await asyncio.gather(*(self._history(script) for script in scripts))
         return tuple(Place(txid, height if height > 0 else None) for page in pages for txid, height in page.items())
 
+    @_warily
     async def send(self, raw: bytes) -> Refused | None:
         """See `Source.send`."""
         try:
@@ -166,17 +171,18 @@ class ElectrumSource:
             return rejection(error.words)
         return None
 
+    @_warily
     async def fee_rate_sat_vb(self) -> int:
         """See `Source.fee_rate_sat_vb`. A server that cannot estimate says -1."""
         found = await self._call("blockchain.estimatefee", [_TARGET_BLOCKS])
-        return max(1, _read(lambda: math.ceil(round(float(found) * 100_000, 6))))  # BTC per 1,000 bytes
+        return max(1, math.ceil(round(float(found) * 100_000, 6)))  # BTC per 1,000 bytes
 
     async def _history(self, script: bytes) -> dict[bytes, int]:
         """Return txid -> height of what touches `script`; 0 and -1 where it waits."""
         found = await self._call("blockchain.scripthash.get_history", [_name(script)])
         if not isinstance(found, list) or len(found) > MAX_TRANSACTIONS:
             raise UnavailableError("CHAIN_ANSWER", f"expected a history of at most {MAX_TRANSACTIONS} transactions")
-        return _read(lambda: {_wire(one["tx_hash"]): int(one["height"]) for one in found})
+        return {wire(one["tx_hash"]): int(one["height"]) for one in found}
 
     async def _is_in_block(self, txid: bytes, height: int) -> bool:
         """Return whether the server proves `txid` under the header at `height`.
@@ -186,14 +192,11 @@ class ElectrumSource:
         proof = await self._call("blockchain.transaction.get_merkle", [txid[::-1].hex(), height])
         header = await self._call("blockchain.block.header", [height])
 
-        def holds() -> bool:
-            position, node = int(proof["pos"]), txid
-            for one in proof["merkle"]:
-                pair = (_wire(one), node) if position & 1 else (node, _wire(one))
-                node, position = hash256(b"".join(pair)), position >> 1
-            return position == 0 and node == bytes.fromhex(header)[36:68]
-
-        return _read(holds)
+        position, node = int(proof["pos"]), txid
+        for one in proof["merkle"]:
+            pair = (wire(one), node) if position & 1 else (node, wire(one))
+            node, position = hash256(b"".join(pair)), position >> 1
+        return position == 0 and node == bytes.fromhex(header)[36:68]
 
     async def _call(self, method: str, given: list[Any]) -> Any:
         number = next(self._ids)
@@ -206,7 +209,7 @@ class ElectrumSource:
                 writer.write(json.dumps(asked).encode() + b"\n")
                 await writer.drain()
                 return await answer
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, ProxyError) as error:
             raise UnavailableError("CHAIN_ELECTRUM", f"expected an answer, found {type(error).__name__}") from error
         finally:
             self._waiting.pop(number, None)
@@ -307,18 +310,3 @@ def _spent_by(raw: bytes) -> set[OutPoint]:
 
 def _name(script: bytes) -> str:
     return hashlib.sha256(script).digest()[::-1].hex()
-
-
-def _read(make: Callable[[], _T]) -> _T:
-    """Return what `make` reads out of an answer; whatever does not fit makes the whole answer unusable."""
-    try:
-        return make()
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise UnavailableError("CHAIN_ANSWER", f"expected Electrum's fields, found {type(error).__name__}") from error
-
-
-def _wire(text: str) -> bytes:
-    found = bytes.fromhex(text)
-    if len(found) != 32:
-        raise ValueError("hash")
-    return found[::-1]

@@ -10,9 +10,10 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
+from coordinator.chain.answers import warily, wire
 from coordinator.chain.http_source import Answer, HttpSource
 from coordinator.chain.outside import Place, RawBlock, Unspent
 from coordinator.chain.port import Tip
@@ -25,7 +26,7 @@ PAGE = 25  # confirmed transactions in one answer (API.md)
 MAX_TRANSACTIONS = 10_000  # of one script: whoever spams an address slows down its own server first
 _FOUND, _MISSING, _REFUSED = 200, 404, 400
 _TARGET = "2"  # blocks: what should confirm soon
-_T = TypeVar("_T")
+_warily = warily("Esplora's")
 
 
 class EsploraSource:
@@ -38,20 +39,23 @@ class EsploraSource:
         """See `Source.close`."""
         await self._http.close()
 
+    @_warily
     async def genesis_hash(self) -> str:
         """See `Source.genesis_hash`."""
         return _found(await self._http.get("/block-height/0")).text
 
+    @_warily
     async def tip(self) -> Tip:
         """See `Source.tip`."""
         block_hash = _found(await self._http.get("/blocks/tip/hash")).text
         block = _json(await self._http.get(f"/block/{block_hash}"))
-        return _read(lambda: Tip(int(block["height"]), _wire(block_hash), int(block["mediantime"])))
+        return Tip(int(block["height"]), wire(block_hash), int(block["mediantime"]))
 
     async def lag_blocks(self) -> int | None:
         """See `Source.lag_blocks`: no word for it in this interface."""
         return None
 
+    @_warily
     async def unspent(self, scripts: Sequence[bytes]) -> tuple[Unspent, ...]:
         """See `Source.unspent`."""
         pages = await asyncio.gather(*(self._unspent(script) for script in scripts))
@@ -63,23 +67,26 @@ class EsploraSource:
 
         def read(one: Any) -> Unspent:
             height = int(one["status"]["block_height"]) if one["status"]["confirmed"] else 0
-            return Unspent(OutPoint(_wire(one["txid"]), int(one["vout"])), int(one["value"]), script, height)
+            return Unspent(OutPoint(wire(one["txid"]), int(one["vout"])), int(one["value"]), script, height)
 
-        return _read(lambda: [read(one) for one in found])
+        return [read(one) for one in found]
 
+    @_warily
     async def transaction(self, txid: bytes) -> bytes | None:
         """See `Source.transaction`."""
         answer = await self._http.get(f"/tx/{txid[::-1].hex()}/raw")
         return None if answer.status == _MISSING else _found(answer).body
 
+    @_warily
     async def place(self, txid: bytes) -> Place | None:
         """See `Source.place`."""
         answer = await self._http.get(f"/tx/{txid[::-1].hex()}/status")
         if answer.status == _MISSING:
             return None
         status = _json(answer)
-        return _read(lambda: Place(txid, int(status["block_height"]) if status["confirmed"] else None))
+        return Place(txid, int(status["block_height"]) if status["confirmed"] else None)
 
+    @_warily
     async def spender(self, outpoint: OutPoint) -> Place | None:
         """See `Source.spender`."""
         answer = await self._http.get(f"/tx/{outpoint.txid[::-1].hex()}/outspend/{outpoint.vout}")
@@ -90,17 +97,19 @@ class EsploraSource:
             return None
         status = found["status"]
         height = int(status["block_height"]) if status["confirmed"] else None
-        return _read(lambda: Place(_wire(found["txid"]), height))
+        return Place(wire(found["txid"]), height)
 
+    @_warily
     async def block(self, height: int) -> RawBlock | None:
         """See `Source.block`."""
         answer = await self._http.get(f"/block-height/{height}")
         if answer.status == _MISSING:
             return None
         name = _found(answer).text
-        raw = _found(await self._http.get(f"/block/{_read(lambda: _wire(name))[::-1].hex()}/raw")).body
+        raw = _found(await self._http.get(f"/block/{wire(name)[::-1].hex()}/raw")).body
         return RawBlock(raw[:HEADER_BYTES], raw)
 
+    @_warily
     async def history(self, scripts: Sequence[bytes]) -> tuple[Place, ...]:
         """See `Source.history`."""
         pages = await asyncio.gather(*(self._history(script) for script in scripts))
@@ -112,11 +121,11 @@ class EsploraSource:
 
         def read(one: Any) -> Place:
             status = one["status"]
-            return Place(_wire(one["txid"]), int(status["block_height"]) if status["confirmed"] else None)
+            return Place(wire(one["txid"]), int(status["block_height"]) if status["confirmed"] else None)
 
         async def page(at: str) -> list[Place]:
             said = _json(await self._http.get(path + at))
-            return _read(lambda: [read(one) for one in said])
+            return [read(one) for one in said]
 
         found, last = await page("/mempool"), await page("/chain")
         while last:
@@ -126,6 +135,7 @@ class EsploraSource:
             last = await page(f"/chain/{last[-1].txid[::-1].hex()}") if len(last) >= PAGE else []
         return found
 
+    @_warily
     async def send(self, raw: bytes) -> Refused | None:
         """See `Source.send`."""
         answer = await self._http.post("/tx", raw.hex().encode(), {"content-type": "text/plain"})
@@ -134,10 +144,11 @@ class EsploraSource:
         _found(answer)
         return None
 
+    @_warily
     async def fee_rate_sat_vb(self) -> int:
         """See `Source.fee_rate_sat_vb`."""
         found = _json(await self._http.get("/fee-estimates"))
-        return _read(lambda: math.ceil(float(found.get(_TARGET, found.get("1", 1)))))
+        return math.ceil(float(found.get(_TARGET, found.get("1", 1))))
 
 
 def _found(answer: Answer) -> Answer:
@@ -151,18 +162,3 @@ def _json(answer: Answer) -> Any:
         return json.loads(_found(answer).body)
     except (ValueError, RecursionError) as error:
         raise UnavailableError("CHAIN_ANSWER", "expected JSON") from error
-
-
-def _read(make: Callable[[], _T]) -> _T:
-    """Return what `make` reads out of an answer; whatever does not fit makes the whole answer unusable."""
-    try:
-        return make()
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise UnavailableError("CHAIN_ANSWER", f"expected Esplora's fields, found {type(error).__name__}") from error
-
-
-def _wire(text: str) -> bytes:
-    found = bytes.fromhex(text)
-    if len(found) != 32:
-        raise ValueError("hash")
-    return found[::-1]

@@ -19,6 +19,7 @@ from coordinator.chain.http_source import HttpSource
 from coordinator.chain.outside import Source
 from coordinator.chain.serving.electrum import serve_electrum
 from custody.errors import CustodyError, IntegrityError, UnavailableError
+from custody.transaction import OutPoint
 from tests.fakes.clock import FakeClock
 from tests.fakes.spends import OPEN
 
@@ -149,6 +150,31 @@ async def test_core_given_a_bad_answer_says_which(case: str) -> None:
         await source.close()
 
     assert error.value.code == code
+
+
+SPENDERS: dict[str, tuple[bytes, Callable[[str], Source]]] = {
+    "esplora: no status": (b'{"spent": true, "txid": "%s"}' % (b"00" * 32), lambda url: EsploraSource(HttpSource(url))),
+    "esplora: a list": (b"[]", lambda url: EsploraSource(HttpSource(url))),
+    "core: none": (
+        b'{"result": [], "error": null, "id": 1}',
+        lambda url: CoreSource(HttpSource(url), lambda: "a:b", "w"),
+    ),
+    "core: another kind": (
+        b'{"result": [7], "error": null, "id": 1}',
+        lambda url: CoreSource(HttpSource(url), lambda: "a:b", "w"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SPENDERS)
+async def test_spender_given_an_answer_that_lacks_a_part_is_no_answer(case: str) -> None:
+    """Whatever part is missing, in whatever question: a code, never an exception of Python's own."""
+    body, source_at = SPENDERS[case]
+    async with BadServer(http(ok(body))) as server:
+        source = source_at(f"http://127.0.0.1:{server.port}")
+        with pytest.raises(UnavailableError, match="CHAIN_ANSWER"):
+            await source.spender(OutPoint(bytes(32), 0))
+        await source.close()
 
 
 def test_cookie_given_no_file_says_so(tmp_path: Path) -> None:

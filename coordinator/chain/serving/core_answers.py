@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from coordinator.chain.answers import display
 from coordinator.chain.blocks import COINBASE_MATURITY, Block
 from coordinator.chain.regtest import Regtest
 from custody.address import script_of
@@ -21,11 +22,6 @@ class RpcError(Exception):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code, self.message = code, message
-
-
-def display(digest: bytes) -> str:
-    """Return a hash as people read it."""
-    return digest[::-1].hex()
 
 
 def wire(text: str) -> bytes:

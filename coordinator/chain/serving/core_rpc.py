@@ -12,6 +12,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from coordinator.chain.answers import display
 from coordinator.chain.embedded import EmbeddedChain
 from coordinator.chain.regtest import Regtest
 from coordinator.chain.serving.core_answers import (
@@ -25,7 +26,6 @@ from coordinator.chain.serving.core_answers import (
     btc,
     decoded,
     described,
-    display,
     header_json,
     place_json,
     since_json,

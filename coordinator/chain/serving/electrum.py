@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from coordinator.chain.answers import display
 from coordinator.chain.blocks import merkle_branch
 from coordinator.chain.embedded import EmbeddedChain
 from coordinator.chain.regtest import Regtest
@@ -117,7 +118,7 @@ class _Connection:
 
     async def features(self) -> dict[str, Any]:
         """server.features."""
-        genesis = await self._chain.ask(lambda chain: _display(_block(chain, 0).block_hash))
+        genesis = await self._chain.ask(lambda chain: display(_block(chain, 0).block_hash))
         return {
             "genesis_hash": genesis,
             "hosts": {},
@@ -208,7 +209,7 @@ class _Connection:
             raise ElectrumError(_BAD_REQUEST, f"{_RPC_ERROR}TX decode failed") from error
         if refused is not None:
             raise ElectrumError(_BAD_REQUEST, f"{_RPC_ERROR}{refused.code}")
-        return _display(parse_transaction(raw).txid)
+        return display(parse_transaction(raw).txid)
 
     async def transaction(self, tx_hash: str, verbose: bool = False) -> str:
         """blockchain.transaction.get."""
@@ -227,7 +228,7 @@ class _Connection:
             if _wire(tx_hash) not in txids:
                 raise ElectrumError(_BAD_REQUEST, "tx not in block at height")
             position = txids.index(_wire(tx_hash))
-            branch = [_display(one) for one in merkle_branch(txids, position)]
+            branch = [display(one) for one in merkle_branch(txids, position)]
             return {"block_height": height, "merkle": branch, "pos": position}
 
         return await self._chain.ask(found)
@@ -237,7 +238,7 @@ class _Connection:
         if merkle:
             raise ElectrumError(_BAD_REQUEST, "no proofs by position here")
         block = await self._chain.ask(lambda chain: _block(chain, height))
-        return _display(block.transactions[tx_pos].txid)
+        return display(block.transactions[tx_pos].txid)
 
 
 def _block(chain: Regtest, height: int) -> Any:
@@ -258,14 +259,14 @@ def _history(chain: Regtest, scripthash: str) -> list[dict[str, Any]]:
     if script is None:
         return []
     found: list[dict[str, Any]] = [
-        {"tx_hash": _display(txid), "height": height} for txid, height in chain.history(script)
+        {"tx_hash": display(txid), "height": height} for txid, height in chain.history(script)
     ]
     for entry in chain.waiting():
         spent = [chain.output(txin.outpoint) for txin in entry.transaction.inputs]
         if any(output is not None and output.script == script for output in (*spent, *entry.transaction.outputs)):
             parents = [chain.find(txin.outpoint.txid) for txin in entry.transaction.inputs]
             height = -1 if any(parent is not None and parent[1] is None for parent in parents) else 0
-            found.append({"tx_hash": _display(entry.txid), "height": height, "fee": entry.fee_sats})
+            found.append({"tx_hash": display(entry.txid), "height": height, "fee": entry.fee_sats})
     return found
 
 
@@ -289,10 +290,6 @@ def _status(chain: Regtest, scripthash: str) -> str | None:
         return None
     text = "".join(f"{one['tx_hash']}:{one['height']}:" for one in history)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _display(digest: bytes) -> str:
-    return digest[::-1].hex()
 
 
 def _wire(text: str) -> bytes:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from coordinator.chain.answers import display, wire
 from coordinator.chain.blocks import Block, merkle_branch
 from coordinator.chain.embedded import EmbeddedChain
 from coordinator.chain.mempool import Entry
@@ -59,19 +60,11 @@ class EsploraServer:
             return HttpAnswer(400, b"sendrawtransaction RPC error: TX decode failed")
         if refused is not None:
             return HttpAnswer(400, f"sendrawtransaction RPC error: {refused.code}".encode())
-        return HttpAnswer(200, _display(parse_transaction(raw).txid).encode())
+        return HttpAnswer(200, display(parse_transaction(raw).txid).encode())
 
 
 def _json(value: Any) -> HttpAnswer:
     return HttpAnswer(200, json.dumps(value).encode(), _JSON)
-
-
-def _display(digest: bytes) -> str:
-    return digest[::-1].hex()
-
-
-def _wire(text: str) -> bytes:
-    return bytes.fromhex(text)[::-1]
 
 
 # --- Blocks --------------------------------------------------------------------------------------------------------
@@ -82,20 +75,20 @@ def _tip_height() -> Question:
 
 
 def _tip_hash() -> Question:
-    return lambda chain: HttpAnswer(200, _display(chain.tip.block_hash).encode())
+    return lambda chain: HttpAnswer(200, display(chain.tip.block_hash).encode())
 
 
 def _block_hash(height: str) -> Question:
     def found(chain: Regtest) -> HttpAnswer:
         block = chain.block_at(int(height))
-        return _NOT_FOUND if block is None else HttpAnswer(200, _display(block.block_hash).encode())
+        return _NOT_FOUND if block is None else HttpAnswer(200, display(block.block_hash).encode())
 
     return found
 
 
 def _block(block_hash: str) -> Question:
     def found(chain: Regtest) -> HttpAnswer:
-        block = chain.block_named(_wire(block_hash))
+        block = chain.block_named(wire(block_hash))
         return _NOT_FOUND if block is None else _json(_block_json(chain, block))
 
     return found
@@ -103,7 +96,7 @@ def _block(block_hash: str) -> Question:
 
 def _header(block_hash: str) -> Question:
     def found(chain: Regtest) -> HttpAnswer:
-        block = chain.block_named(_wire(block_hash))
+        block = chain.block_named(wire(block_hash))
         return _NOT_FOUND if block is None else HttpAnswer(200, block.header.hex().encode())
 
     return found
@@ -111,7 +104,7 @@ def _header(block_hash: str) -> Question:
 
 def _block_raw(block_hash: str) -> Question:
     def found(chain: Regtest) -> HttpAnswer:
-        block = chain.block_named(_wire(block_hash))
+        block = chain.block_named(wire(block_hash))
         return _NOT_FOUND if block is None else HttpAnswer(200, block.serialize(), "application/octet-stream")
 
     return found
@@ -119,7 +112,7 @@ def _block_raw(block_hash: str) -> Question:
 
 def _block_status(block_hash: str) -> Question:
     def found(chain: Regtest) -> HttpAnswer:
-        block = chain.block_named(_wire(block_hash))
+        block = chain.block_named(wire(block_hash))
         if block is None:
             return _NOT_FOUND
         after = chain.block_at(block.height + 1)
@@ -128,7 +121,7 @@ def _block_status(block_hash: str) -> Question:
             {
                 "in_best_chain": best,
                 "height": block.height if best else None,
-                "next_best": _display(after.block_hash) if best and after else None,
+                "next_best": display(after.block_hash) if best and after else None,
             }
         )
 
@@ -137,8 +130,8 @@ def _block_status(block_hash: str) -> Question:
 
 def _block_txids(block_hash: str) -> Question:
     def found(chain: Regtest) -> HttpAnswer:
-        block = chain.block_named(_wire(block_hash))
-        return _NOT_FOUND if block is None else _json([_display(one.txid) for one in block.transactions])
+        block = chain.block_named(wire(block_hash))
+        return _NOT_FOUND if block is None else _json([display(one.txid) for one in block.transactions])
 
     return found
 
@@ -155,15 +148,15 @@ def _blocks(start: str | None = None) -> Question:
 def _block_json(chain: Regtest, block: Block) -> dict[str, Any]:
     header = block.header
     return {
-        "id": _display(block.block_hash),
+        "id": display(block.block_hash),
         "height": block.height,
         "version": int.from_bytes(header[:4], "little"),
         "timestamp": block.time,
         "tx_count": max(1, len(block.transactions)),
         "size": 80 + sum(len(one.serialize()) for one in block.transactions),
         "weight": 320 + sum(one.weight for one in block.transactions),
-        "merkle_root": _display(header[36:68]),
-        "previousblockhash": _display(block.parent) if block.height else None,
+        "merkle_root": display(header[36:68]),
+        "previousblockhash": display(block.parent) if block.height else None,
         "mediantime": chain.median_time_at(block.height),
         "nonce": int.from_bytes(header[76:], "little"),
         "bits": int.from_bytes(header[72:76], "little"),
@@ -176,7 +169,7 @@ def _block_json(chain: Regtest, block: Block) -> dict[str, Any]:
 
 def _tx(txid: str, what: str | None = None) -> Question:
     def found(chain: Regtest) -> HttpAnswer:
-        known = chain.find(_wire(txid))
+        known = chain.find(wire(txid))
         if known is None:
             return _NOT_FOUND
         transaction, height = known
@@ -197,7 +190,7 @@ def _tx(txid: str, what: str | None = None) -> Question:
 
 
 def _outspend(txid: str, vout: str) -> Question:
-    return lambda chain: _json(_outspend_json(chain, OutPoint(_wire(txid), int(vout))))
+    return lambda chain: _json(_outspend_json(chain, OutPoint(wire(txid), int(vout))))
 
 
 def _merkle_proof(chain: Regtest, txid: bytes, height: int | None) -> HttpAnswer:
@@ -206,7 +199,7 @@ def _merkle_proof(chain: Regtest, txid: bytes, height: int | None) -> HttpAnswer
         return _NOT_FOUND
     txids = [one.txid for one in block.transactions]
     position = txids.index(txid)
-    branch = [_display(one) for one in merkle_branch(txids, position)]
+    branch = [display(one) for one in merkle_branch(txids, position)]
     return _json({"block_height": height, "merkle": branch, "pos": position})
 
 
@@ -217,7 +210,7 @@ def _status_json(chain: Regtest, height: int | None) -> dict[str, Any]:
     return {
         "confirmed": True,
         "block_height": block.height,
-        "block_hash": _display(block.block_hash),
+        "block_hash": display(block.block_hash),
         "block_time": block.time,
     }
 
@@ -229,7 +222,7 @@ def _outspend_json(chain: Regtest, outpoint: OutPoint) -> dict[str, Any]:
     known = chain.find(spender[0])
     inputs = () if known is None else known[0].inputs
     vin = next(at for at, txin in enumerate(inputs) if txin.outpoint == outpoint)
-    return {"spent": True, "txid": _display(spender[0]), "vin": vin, "status": _status_json(chain, spender[1])}
+    return {"spent": True, "txid": display(spender[0]), "vin": vin, "status": _status_json(chain, spender[1])}
 
 
 def _tx_json(chain: Regtest, transaction: Transaction, height: int | None) -> dict[str, Any]:
@@ -238,7 +231,7 @@ def _tx_json(chain: Regtest, transaction: Transaction, height: int | None) -> di
     paid = sum(output.amount for output in spent if output)
     fee = 0 if is_coinbase else paid - sum(output.amount for output in transaction.outputs)
     return {
-        "txid": _display(transaction.txid),
+        "txid": display(transaction.txid),
         "version": transaction.version,
         "locktime": transaction.locktime,
         "vin": [_vin_json(txin, output, is_coinbase) for txin, output in zip(transaction.inputs, spent, strict=True)],
@@ -253,7 +246,7 @@ def _tx_json(chain: Regtest, transaction: Transaction, height: int | None) -> di
 
 def _vin_json(txin: TxIn, spent: TxOut | None, is_coinbase: bool) -> dict[str, Any]:
     return {
-        "txid": _display(txin.outpoint.txid),
+        "txid": display(txin.outpoint.txid),
         "vout": txin.outpoint.vout,
         "prevout": None if spent is None else _vout_json(spent),
         "scriptsig": txin.script_sig.hex(),
@@ -303,7 +296,7 @@ def _of_script(chain: Regtest, script: bytes | None, what: str | None) -> HttpAn
     if what is not None:
         last = what.removeprefix("txs").removeprefix("/chain").removeprefix("/")
         txids = [txid for txid, _ in confirmed]
-        start = txids.index(_wire(last)) + 1 if last and _wire(last) in txids else 0
+        start = txids.index(wire(last)) + 1 if last and wire(last) in txids else 0
         page = confirmed[start : start + PAGE]
         known = [(chain.find(txid), height) for txid, height in page]
         chained = [_tx_json(chain, one[0], height) for one, height in known if one is not None]
@@ -328,7 +321,7 @@ def _utxos(chain: Regtest, script: bytes, txids: list[bytes], waiting: list[Entr
         for vout, output in enumerate(known[0].outputs):
             if output.script == script and chain.spender(OutPoint(txid, vout)) is None:
                 status = _status_json(chain, known[1])
-                found.append({"txid": _display(txid), "vout": vout, "status": status, "value": int(output.amount)})
+                found.append({"txid": display(txid), "vout": vout, "status": status, "value": int(output.amount)})
     return found
 
 
